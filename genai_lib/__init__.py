@@ -1,0 +1,22 @@
+"""The library of the course *Generative AI: gold mine or bubble?*
+
+Floors, lowest first; a file imports only from floors below its own::
+
+    noise        where random numbers come from
+    data         packed sets, checked by hash; batches; two-dimensional toys
+    models       networks and distributions, one idea a file
+    objectives   what is minimised, in nats per example
+    checkpoint   a run's state in one file that is whole or absent
+    training     the one loop: players take turns
+    callbacks    what may happen between the steps: averages, pictures, logs
+    metrics      how good the samples and the bounds are
+    recipes      named runs: data + model + players + schedule + the quality to expect
+    pretrained   weights of recipes, each with a card
+    plotting     the figures, one palette
+    widgets      figures one can play with
+"""
+
+from genai_lib.noise import Noise, setup
+
+__version__ = "0.1.0"
+__all__ = ["Noise", "__version__", "setup"]

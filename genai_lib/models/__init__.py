@@ -1,0 +1,1 @@
+"""Networks and distributions, one idea a file. None knows how it is trained."""

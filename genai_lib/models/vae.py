@@ -1,0 +1,108 @@
+"""Variational autoencoder (Kingma & Welling 2014; Rezende, Mohamed & Wierstra 2014).
+
+A picture is made in two steps: draw z ~ N(0, I), then draw x ~ p(x|z), whose parameters the decoder computes from z.
+The encoder is only needed to train it: q(z|x) guesses which z could have made x.
+
+B batch, Z latent dimensions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from genai_lib.noise import Noise
+
+
+def reparameterise(mu: Tensor, logvar: Tensor, noise: Noise) -> Tensor:
+    """Draw z ~ N(mu, e^logvar) as mu + σ·ε with ε ~ N(0, I), so that gradients reach mu and logvar (§2.4 of the paper).
+
+    Parameters
+    ----------
+    mu, logvar : (B, Z)
+        Mean and log-variance.
+    noise : Noise
+        Draws ε.
+
+    Returns
+    -------
+    (B, Z)
+    """
+    return mu + (0.5 * logvar).exp() * noise.normal(*mu.shape)
+
+
+class VAE(nn.Module):
+    """Encoder q(z|x) = N(mu, e^logvar), prior p(z) = N(0, I), decoder p(x|z).
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        (B, C, H, W) → (B, 2Z): mu and logvar side by side.
+    decoder : nn.Module
+        (B, Z) → (B, C, H, W): logits of the pixels for a Bernoulli decoder.
+    latent : int
+        Z.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, latent: int) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.latent = encoder, decoder, latent
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of q(z|x): two (B, Z) tensors."""
+        mu, logvar = self.encoder(x).chunk(2, dim=1)
+        return mu, logvar
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Logits of the pixels given z: (B, C, H, W)."""
+        return self.decoder(z)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The decoder's mean at the encoder's mean: (B, C, H, W) in [0, 1]."""
+        return self.decode(self.encode(x)[0]).sigmoid()
+
+    @torch.no_grad()
+    def sample(self, n: int, noise: Noise) -> Tensor:
+        """Decode n draws of z ~ N(0, I): the decoder's mean pixels, (n, C, H, W) in [0, 1]."""
+        return self.decode(noise.normal(n, self.latent)).sigmoid()
+
+
+def mlp_vae(*, latent: int = 20, width: int = 400) -> VAE:
+    """The fully connected VAE 784 → width → latent → width → 784, the size of the usual introductory example."""
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, width), nn.ReLU(), nn.Linear(width, 2 * latent))
+    decoder = nn.Sequential(
+        nn.Linear(latent, width), nn.ReLU(), nn.Linear(width, 784), nn.Unflatten(1, (1, 28, 28))
+    )
+    return VAE(encoder, decoder, latent)
+
+
+def map_vae() -> VAE:
+    """A VAE whose latent space is a plane, so that it can be drawn whole; its small decoder also runs in a browser."""
+    encoder = nn.Sequential(
+        nn.Flatten(), nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 4)
+    )
+    decoder = nn.Sequential(
+        nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 784), nn.Unflatten(1, (1, 28, 28))
+    )
+    return VAE(encoder, decoder, latent=2)
+
+
+def conv_vae(*, latent: int = 32, width: int = 32) -> VAE:
+    """A convolutional VAE for 28 × 28 grey pictures: 28 → 14 → 7 → 4 pixels and back."""
+    w = width
+    encoder = nn.Sequential(
+        nn.Conv2d(1, w, 4, stride=2, padding=1), nn.SiLU(),  # (B, w, 14, 14)
+        nn.Conv2d(w, 2 * w, 4, stride=2, padding=1), nn.SiLU(),  # (B, 2w, 7, 7)
+        nn.Conv2d(2 * w, 4 * w, 3, stride=2, padding=1), nn.SiLU(),  # (B, 4w, 4, 4)
+        nn.Flatten(),
+        nn.Linear(4 * w * 16, 2 * latent),
+    )  # fmt: skip
+    decoder = nn.Sequential(
+        nn.Linear(latent, 4 * w * 16), nn.SiLU(),
+        nn.Unflatten(1, (4 * w, 4, 4)),
+        nn.ConvTranspose2d(4 * w, 2 * w, 3, stride=2, padding=1), nn.SiLU(),  # (B, 2w, 7, 7)
+        nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1), nn.SiLU(),  # (B, w, 14, 14)
+        nn.ConvTranspose2d(w, w, 4, stride=2, padding=1), nn.SiLU(),  # (B, w, 28, 28)
+        nn.Conv2d(w, 1, 3, padding=1),
+    )  # fmt: skip
+    return VAE(encoder, decoder, latent)

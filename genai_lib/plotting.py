@@ -1,0 +1,286 @@
+"""The figures of the course: one palette with a meaning, one way to draw each idea.
+
+Blue is real data, vermilion is generated, purple is the judge, green is the latent space, grey is a baseline (Okabe &
+Ito's colours, which colour-blind readers can tell apart). Each function draws on `ax`, or on a new figure, and
+returns the axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from genai_lib.data.pictures import tile
+
+REAL = "#0072B2"
+GENERATED = "#D55E00"
+JUDGE = "#CC79A7"
+LATENT = "#009E73"
+BASELINE = "#7F7F7F"
+COLOURS = {"real": REAL, "generated": GENERATED, "judge": JUDGE, "latent": LATENT, "baseline": BASELINE}
+STYLE = {
+    "figure.dpi": 110,
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "grid.color": "#E5E5E5",
+    "axes.axisbelow": True,
+    "font.size": 10,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+}
+
+
+def panels(columns: int = 1, rows: int = 1, *, width: float = 7.5, height: float = 2.8) -> np.ndarray:
+    """Make a figure with a grid of axes: an array of rows × columns axes, flattened.
+
+    Parameters
+    ----------
+    columns, rows : int
+    width, height : float
+        Inches: width of the whole figure, height of one row.
+    """
+    with plt.rc_context(STYLE):
+        _, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, layout="constrained")
+    return axes.flatten()
+
+
+def curves(
+    x: Tensor | Sequence[float],
+    columns: Mapping[str, Tensor | Sequence[float]],
+    *,
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    colours: Mapping[str, str] | None = None,
+    styles: Mapping[str, str] | None = None,
+    log: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one or more curves over a common x.
+
+    Parameters
+    ----------
+    x : (N,)
+    columns : name → (N,)
+        Named in the legend.
+    colours : name → meaning or colour, optional
+        A meaning ("real", "generated", "judge", "latent", "baseline") or any colour.
+    styles : name → line style, optional
+    log : str
+        Axes on a logarithmic scale: ``""``, ``"x"``, ``"y"`` or ``"xy"``.
+    """
+    ax = panels()[0] if ax is None else ax
+    for i, (name, y) in enumerate(columns.items()):
+        ax.plot(_array(x), _array(y), label=name, color=_colour(name, colours, i), linestyle=(styles or {}).get(name, "-"))
+    if "x" in log:
+        ax.set_xscale("log")
+    if "y" in log:
+        ax.set_yscale("log")
+    if len(columns) > 1:
+        ax.legend()
+    return _label(ax, title, xlabel, ylabel)
+
+
+def points(
+    sets: Mapping[str, Tensor],
+    *,
+    title: str = "",
+    colours: Mapping[str, str] | None = None,
+    limit: float | None = None,
+    size: float = 4.0,
+    ax: Axes | None = None,
+) -> Axes:
+    """Scatter one or more sets of two-dimensional points (N, 2), equal scales on both axes.
+
+    Parameters
+    ----------
+    sets : name → (N, 2)
+    limit : float, optional
+        Show the square [−limit, limit]².
+    """
+    ax = panels(width=3.6, height=3.6)[0] if ax is None else ax
+    for i, (name, xy) in enumerate(sets.items()):
+        place = _array(xy)
+        ax.scatter(place[:, 0], place[:, 1], s=size, label=name, color=_colour(name, colours, i), alpha=0.6, linewidths=0)
+    ax.set_aspect("equal")
+    if limit is not None:
+        ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
+    if len(sets) > 1:
+        ax.legend(markerscale=3, loc="upper right")
+    return _label(ax, title, "", "")
+
+
+def landscape(
+    function: Callable[[Tensor], Tensor],
+    *,
+    limit: float = 3.0,
+    levels: int | Sequence[float] = 11,
+    title: str = "",
+    colourbar: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Fill the square [−limit, limit]² with a function's value at each point.
+
+    Parameters
+    ----------
+    function : (N, 2) → (N,)
+    colourbar : str
+        What the value is, with its unit.
+    """
+    ax = panels(width=4.2, height=3.6)[0] if ax is None else ax
+    side = torch.linspace(-limit, limit, 121)
+    grid = torch.stack(torch.meshgrid(side, side, indexing="xy"), dim=2).view(-1, 2)
+    with torch.no_grad():
+        height = _array(function(grid)).reshape(121, 121)
+    filled = ax.contourf(_array(side), _array(side), height, levels=levels, cmap="cividis")
+    bar = ax.figure.colorbar(filled, ax=ax)
+    bar.set_label(colourbar)
+    ax.grid(False)
+    ax.set_aspect("equal")
+    return _label(ax, title, "", "")
+
+
+def bars(
+    estimates: Mapping[str, float | tuple[float, float, float]],
+    *,
+    title: str = "",
+    xlabel: str = "",
+    colours: Mapping[str, str] | None = None,
+    floor: float | None = None,
+    log: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw horizontal bars, with their 95 % intervals where there are some, and the value beside each.
+
+    Parameters
+    ----------
+    estimates : name → number, or (estimate, low, high)
+    floor : float, optional
+        The best value possible, a dashed line.
+    log : bool
+        Logarithmic scale.
+    """
+    ax = panels(height=0.5 + 0.42 * len(estimates))[0] if ax is None else ax
+    for i, (name, value) in enumerate(estimates.items()):
+        middle, low, high = (value, value, value) if isinstance(value, int | float) else value
+        ax.barh(name, middle, color=_colour(name, colours, i, default=BASELINE), height=0.6)
+        if high > low:
+            ax.errorbar(middle, name, xerr=[[middle - low], [high - middle]], color="black", capsize=3, linewidth=1)
+        ax.annotate(f" {middle:.3g}", (high, i), va="center")
+    if floor is not None:
+        ax.axvline(floor, color=REAL, linestyle="--", linewidth=1.2)
+    if log:
+        ax.set_xscale("log")
+    ax.invert_yaxis()
+    ax.margins(x=0.12)
+    ax.grid(axis="y", visible=False)
+    return _label(ax, title, xlabel, "")
+
+
+def pictures(
+    x: Tensor, *, columns: int | None = None, title: str = "", kind: str = "baseline", ax: Axes | None = None
+) -> Axes:
+    """Show a sheet of pictures (N, C, H, W) in [0, 1], framed in the colour of their kind.
+
+    Parameters
+    ----------
+    kind : str
+        ``"real"``, ``"generated"``, ``"latent"`` (for decoded codes) or ``"baseline"``.
+    """
+    sheet = tile(x, columns=columns)
+    if ax is None:
+        ax = panels(width=7.5, height=0.35 + 7.5 * sheet.shape[0] / sheet.shape[1])[0]
+    ax.imshow(sheet, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    for side in ax.spines.values():
+        side.set(visible=True, color=COLOURS[kind], linewidth=2)
+    return _label(ax, title, "", "")
+
+
+def gallery(sheets: Mapping[str, tuple[Tensor, str]], *, columns: int = 6, titles_above: bool = True) -> np.ndarray:
+    """Show several sheets side by side: name → (pictures (N, C, H, W), kind). Returns the axes."""
+    axes = panels(len(sheets), width=7.5, height=7.5 / len(sheets) + 0.35)
+    for ax, (name, (x, kind)) in zip(axes, sheets.items(), strict=True):
+        pictures(x, columns=columns, title=name if titles_above else "", kind=kind, ax=ax)
+    return axes
+
+
+def histogram(
+    sets: Mapping[str, Tensor],
+    *,
+    bins: int = 60,
+    title: str = "",
+    xlabel: str = "",
+    colours: Mapping[str, str] | None = None,
+    density: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw histograms of numbers (N,), scaled to area 1, and exact densities over them.
+
+    Parameters
+    ----------
+    sets : name → (N,)
+    density : name → (x, density at x), optional
+    """
+    ax = panels()[0] if ax is None else ax
+    for i, (name, values) in enumerate(sets.items()):
+        ax.hist(_array(values), bins=bins, density=True, alpha=0.4, label=name, color=_colour(name, colours, i))
+    for i, (name, (x, y)) in enumerate((density or {}).items()):
+        ax.plot(_array(x), _array(y), label=name, color=_colour(name, colours, i))
+    ax.legend()
+    return _label(ax, title, xlabel, "density")
+
+
+def latent_map(z: Tensor, labels: Tensor, *, limit: float = 3.5, title: str = "", ax: Axes | None = None) -> Axes:
+    """Draw codes (N, 2) as the digits they stand for, each at its place, with the prior's one- and two-sigma circles.
+
+    Parameters
+    ----------
+    labels : (N,)
+        Digits. A glyph says which one without any colour; the colour only helps the eye to group.
+    """
+    ax = panels(width=5.6, height=5.6)[0] if ax is None else ax
+    hues = plt.get_cmap("tab10")
+    for (horizontal, vertical), digit in zip(_array(z), _array(labels), strict=True):
+        if abs(horizontal) < limit and abs(vertical) < limit:
+            ax.text(horizontal, vertical, str(int(digit)), color=hues(int(digit)), fontsize=7, ha="center", va="center")
+    for radius in (1, 2):
+        ax.add_patch(plt.Circle((0, 0), radius, fill=False, color=LATENT, linestyle="--", linewidth=1.2))
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
+    ax.set_aspect("equal")
+    return _label(ax, title, "$z_1$", "$z_2$")
+
+
+def _array(values: Tensor | Sequence[float] | np.ndarray) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _colour(name: str, colours: Mapping[str, str] | None, place: int, default: str | None = None) -> str:
+    """The colour asked for; else the one the name means; else the place's in the palette."""
+    asked = (colours or {}).get(name, name)
+    if asked in COLOURS:
+        return COLOURS[asked]
+    if asked != name:
+        return asked
+    return default or list(COLOURS.values())[place % len(COLOURS)]
+
+
+def _label(ax: Axes, title: str, xlabel: str, ylabel: str) -> Axes:
+    if title:
+        ax.set_title(title)
+    if xlabel:
+        ax.set_xlabel(xlabel)
+    if ylabel:
+        ax.set_ylabel(ylabel)
+    return ax

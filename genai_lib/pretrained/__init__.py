@@ -1,0 +1,133 @@
+"""Weights that travel with the package, each with a card: which run made them, and what was measured.
+
+``NAME.safetensors`` holds the weights in float16, ``NAME.json`` the card. Figures on a card were measured on the
+float16 weights, the ones you load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from genai_lib import recipes
+
+FOLDER = Path(__file__).parent
+
+
+class WeightsError(RuntimeError):
+    """Weights are missing or damaged. The message says what to do."""
+
+
+def names(folder: Path | str = FOLDER) -> list[str]:
+    """Recipes whose weights are in the folder."""
+    return sorted(p.stem for p in Path(folder).glob("*.json"))
+
+
+def card(name: str, *, folder: Path | str = FOLDER) -> dict[str, Any]:
+    """The card: recipe, version, effort, seed, steps, seconds, machine, torch, figures, SHA-256."""
+    path = Path(folder) / f"{name}.json"
+    if not path.is_file():
+        have = ", ".join(names(folder)) or "none"
+        raise WeightsError(f"there are no weights named {name!r} in {folder}. There are: {have}. Make some with "
+                           f"`python -m genai_lib train {name} --version shipped`.")  # fmt: skip
+    return json.loads(path.read_text())
+
+
+def load(name: str, *, device: torch.device | str = "cpu", folder: Path | str = FOLDER) -> Any:
+    """Load a recipe's product with its weights, in evaluation mode and with gradients off.
+
+    Parameters
+    ----------
+    name : str
+        One of `names()`, e.g. ``"vae-conv"``.
+    device : torch.device or str
+    folder : path
+        Where weights and card lie; your own runs load through the same door.
+
+    Returns
+    -------
+    nn.Module
+        For a GAN the generator, else the model.
+
+    Raises
+    ------
+    WeightsError
+        For an unknown name, missing or damaged weights.
+    """
+    path = Path(folder) / f"{name}.safetensors"
+    expected = card(name, folder=folder)["sha256"]
+    remedy = f"Reinstall genai_lib, or train it again with `python -m genai_lib train {name} --version shipped`."
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing. {remedy}")
+    found = sha256(path)
+    if found != expected:
+        raise WeightsError(f"{path.name} is damaged (SHA-256 {found[:8]}… instead of {expected[:8]}…). {remedy}")
+    recipe = recipes.get(name)
+    module = recipe.product(recipe.build())
+    module.load_state_dict({key: t.float() if t.is_floating_point() else t for key, t in load_file(path).items()})
+    return module.to(device).eval().requires_grad_(False)
+
+
+def save(run: recipes.Run, *, version: str, seed: int, folder: Path | str = FOLDER) -> dict[str, Any]:
+    """Write a run's product as float16, load it back, measure it, and write its card; returns the card."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = run.recipe.name
+    path = folder / f"{name}.safetensors"
+    state = run.product.state_dict()
+    save_file({k: (t.half() if t.is_floating_point() else t).cpu().contiguous() for k, t in state.items()}, path)
+    history = run.history
+    written: dict[str, Any] = {
+        "recipe": name,
+        "title": run.recipe.title,
+        "version": version,
+        "effort": asdict(run.effort),
+        "command": f"python -m genai_lib train {name} --version {version} --seed {seed}",
+        "seed": seed,
+        "steps": int(history["step"][-1]),
+        "seconds": round(run.seconds, 1),
+        "machine": machine(),
+        "torch": torch.__version__.split("+")[0],
+        "date": date.today().isoformat(),
+        "parameters": sum(p.numel() for p in state.values()),
+        "sha256": sha256(path),
+        "figures": {},
+    }
+    card_path = folder / f"{name}.json"
+    card_path.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n")
+    written["figures"] = measure(name, load(name, folder=folder))
+    card_path.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n")
+    return written
+
+
+def measure(name: str, product: nn.Module) -> recipes.Quality:
+    """The recipe's figures for a product, on the 10,000 test digits, with the shipped classifier as judge."""
+    return {key: round(value, 6) for key, value in recipes.get(name).quality(product, judge()).items()}
+
+
+def judge() -> recipes.Judge | None:
+    """The shipped classifier's features: pictures (B, 1, 28, 28) in [0, 1] → (B, 64). None before it has been trained."""
+    return load("classifier").features if "classifier" in names() else None
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def machine() -> str:
+    """The machine in words: processor family, threads, GPU if any."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    cpu = torch.cpu.get_capabilities().get("cpu_name", platform.machine())
+    return f"{cpu}, {torch.get_num_threads()} threads"
+
