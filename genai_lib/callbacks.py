@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.tensorboard import SummaryWriter
 
 from genai_lib.data.pictures import save_png, tile
 from genai_lib.training import Callback, Trainer
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class EMA(Callback):
@@ -120,6 +122,8 @@ class TensorBoard(Callback):
         if not trainer.accelerator.is_main_process:
             return
         if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter  # takes two seconds: only those who log pay
+
             self._writer = SummaryWriter(str(self.folder))
         steps = trainer.history.get("step", [])
         for i in range(self._written, len(steps)):  # the entries that came since the last step
@@ -131,6 +135,11 @@ class TensorBoard(Callback):
             sheet = tile(_drawn(self.draw, trainer))
             self._writer.add_image("samples", sheet, trainer.step, dataformats="HWC")
         self._writer.flush()
+
+    def after_run(self, trainer: Trainer) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     def state_dict(self) -> dict[str, Any]:
         return {"written": self._written}

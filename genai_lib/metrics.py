@@ -130,6 +130,14 @@ def accuracy(classifier: nn.Module, x: Tensor, y: Tensor) -> float:
     return (in_batches(classifier, x).argmax(dim=1) == y).double().mean().item()
 
 
+def psnr(x: Tensor, reference: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio −10 log₁₀(mean squared error) of pixels in [0, 1]: (B,) decibels.
+
+    It needs a reference: right for a reconstruction, undefined for a sample.
+    """
+    return -10 * (x - reference).square().flatten(1).mean(dim=1).log10()
+
+
 # ---------------------------------------------------------------- how sure?
 
 

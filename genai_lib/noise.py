@@ -8,6 +8,7 @@ have drawn.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 from typing import Any
@@ -34,7 +35,7 @@ class Noise:
 
     Notes
     -----
-    Successive calls on one object continue its stream, like any generator. numpy's ``SeedSequence`` mixes seed and key.
+    Successive calls on one object continue its stream, like any generator. SHA-256 mixes seed and key.
     """
 
     def __init__(self, seed: int, *key: int, device: torch.device | str = "cpu", rank: int = 0, world: int = 1) -> None:
@@ -42,10 +43,10 @@ class Noise:
             raise ValueError(f"seed and key must be 0 or larger, got seed={seed}, key={key}")
         self.device = torch.device(device)
         self.rank, self.world = rank, world
-        entropy = int(np.random.SeedSequence((seed, *key)).generate_state(1, np.uint64)[0])
+        mixed = hashlib.sha256(repr((seed, *key)).encode()).digest()  # (3, 5) and (3, 5, 0) differ, and so do all others
         # A meta tensor has a shape and no numbers: any generator will do, and only a CPU one exists for it.
         self.generator = torch.Generator("cpu" if self.device.type == "meta" else self.device)
-        self.generator.manual_seed(entropy >> 1)
+        self.generator.manual_seed(int.from_bytes(mixed[:8], "little") >> 1)
 
     def normal(self, rows: int, *shape: int) -> Tensor:
         """Draw from N(0, 1): a (rows, …) float32 tensor."""

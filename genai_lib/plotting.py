@@ -8,6 +8,8 @@ returns the axes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -40,6 +42,22 @@ STYLE = {
 }
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Draw with the course's style, and leave matplotlib's own settings alone."""
+
+    @wraps(draw)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> R:
+        with plt.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+@_styled
 def panels(columns: int = 1, rows: int = 1, *, width: float = 7.5, height: float = 2.8) -> np.ndarray:
     """Make a figure with a grid of axes: an array of rows × columns axes, flattened.
 
@@ -49,11 +67,11 @@ def panels(columns: int = 1, rows: int = 1, *, width: float = 7.5, height: float
     width, height : float
         Inches: width of the whole figure, height of one row.
     """
-    with plt.rc_context(STYLE):
-        _, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, layout="constrained")
+    _, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, layout="constrained")
     return axes.flatten()
 
 
+@_styled
 def curves(
     x: Tensor | Sequence[float],
     columns: Mapping[str, Tensor | Sequence[float]],
@@ -91,6 +109,7 @@ def curves(
     return _label(ax, title, xlabel, ylabel)
 
 
+@_styled
 def points(
     sets: Mapping[str, Tensor],
     *,
@@ -120,6 +139,7 @@ def points(
     return _label(ax, title, "", "")
 
 
+@_styled
 def landscape(
     function: Callable[[Tensor], Tensor],
     *,
@@ -150,6 +170,7 @@ def landscape(
     return _label(ax, title, "", "")
 
 
+@_styled
 def bars(
     estimates: Mapping[str, float | tuple[float, float, float]],
     *,
@@ -187,6 +208,7 @@ def bars(
     return _label(ax, title, xlabel, "")
 
 
+@_styled
 def pictures(
     x: Tensor, *, columns: int | None = None, title: str = "", kind: str = "baseline", ax: Axes | None = None
 ) -> Axes:
@@ -204,10 +226,11 @@ def pictures(
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
     for side in ax.spines.values():
-        side.set(visible=True, color=COLOURS[kind], linewidth=2)
+        side.set(visible=True, color=_meaning(kind), linewidth=2)
     return _label(ax, title, "", "")
 
 
+@_styled
 def gallery(sheets: Mapping[str, tuple[Tensor, str]], *, columns: int = 6, titles_above: bool = True) -> np.ndarray:
     """Show several sheets side by side: name → (pictures (N, C, H, W), kind). Returns the axes."""
     axes = panels(len(sheets), width=7.5, height=7.5 / len(sheets) + 0.35)
@@ -216,6 +239,29 @@ def gallery(sheets: Mapping[str, tuple[Tensor, str]], *, columns: int = 6, title
     return axes
 
 
+@_styled
+def rows(sheets: Mapping[str, tuple[Tensor, str]], *, title: str = "", ax: Axes | None = None) -> Axes:
+    """Show named rows of pictures below each other: name → (pictures (N, C, H, W), kind), the same N in each row."""
+    counts = [len(x) for x, _ in sheets.values()]
+    if len(set(counts)) > 1:
+        raise ValueError(f"every row must have equally many pictures, got {counts}")
+    columns = counts[0]
+    sheet = tile(torch.cat([x for x, _ in sheets.values()]), columns=columns)
+    if ax is None:
+        ax = panels(width=7.5, height=0.35 + 6.2 * sheet.shape[0] / sheet.shape[1])[0]
+    ax.imshow(sheet, interpolation="nearest")
+    ax.grid(False)
+    height = sheet.shape[0] / len(sheets)
+    ax.set(xticks=[], yticks=[(i + 0.5) * height for i in range(len(sheets))], yticklabels=list(sheets))
+    ax.tick_params(length=0)
+    for label, (_, kind) in zip(ax.get_yticklabels(), sheets.values(), strict=True):
+        label.set_color(_meaning(kind))
+    for side in ax.spines.values():
+        side.set_visible(False)
+    return _label(ax, title, "", "")
+
+
+@_styled
 def histogram(
     sets: Mapping[str, Tensor],
     *,
@@ -242,6 +288,7 @@ def histogram(
     return _label(ax, title, xlabel, "density")
 
 
+@_styled
 def latent_map(z: Tensor, labels: Tensor, *, limit: float = 3.5, title: str = "", ax: Axes | None = None) -> Axes:
     """Draw codes (N, 2) as the digits they stand for, each at its place, with the prior's one- and two-sigma circles.
 
@@ -262,8 +309,37 @@ def latent_map(z: Tensor, labels: Tensor, *, limit: float = 3.5, title: str = ""
     return _label(ax, title, "$z_1$", "$z_2$")
 
 
+@_styled
+def decoded_map(
+    decode: Callable[[Tensor], Tensor], *, limit: float = 2.5, side: int = 17, title: str = "", ax: Axes | None = None
+) -> Axes:
+    """Decode a lattice over the latent square [−limit, limit]² and show each picture at its place.
+
+    Parameters
+    ----------
+    decode : (N, 2) → (N, 1, H, W) in [0, 1]
+    side : int
+        Pictures along each edge.
+    """
+    ax = panels(width=5.6, height=5.6)[0] if ax is None else ax
+    across, up = torch.linspace(-limit, limit, side), torch.linspace(limit, -limit, side)  # the first row is the top one
+    z = torch.stack(torch.meshgrid(across, up, indexing="xy"), dim=2).view(-1, 2)
+    with torch.no_grad():
+        sheet = tile(decode(z), columns=side, gap=0)
+    half = limit * (1 + 1 / (side - 1))
+    ax.imshow(sheet, extent=(-half, half, -half, half), interpolation="nearest")
+    ax.grid(False)
+    return _label(ax, title, "$z_1$", "$z_2$")
+
+
 def _array(values: Tensor | Sequence[float] | np.ndarray) -> np.ndarray:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _meaning(kind: str) -> str:
+    if kind not in COLOURS:
+        raise ValueError(f"kind must be one of {', '.join(COLOURS)}, got {kind!r}")
+    return COLOURS[kind]
 
 
 def _colour(name: str, colours: Mapping[str, str] | None, place: int, default: str | None = None) -> str:

@@ -154,6 +154,8 @@ def run(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batches = Batches(*load("mnist", "train", device=device), batch_size=effort.batch_size, seed=seed)
     steps = round(effort.epochs * batches.per_epoch)
+    if steps < 1:
+        raise ValueError(f"epochs={effort.epochs} makes no step: an epoch has {batches.per_epoch} steps")
     model.to(device)
     average = EMA(recipe.product(model), decay=effort.ema) if effort.ema is not None else None
     more = list(callbacks(model) if callable(callbacks) else callbacks)
@@ -308,18 +310,18 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "vae-mlp", "Fully connected VAE 784-400-20", mlp_vae,
-            minute=Effort(epochs=8, lr=5e-3), shipped=Effort(epochs=60, lr=4e-3),
+            minute=Effort(epochs=8, lr=5e-3), shipped=Effort(epochs=50, lr=4e-3),
             quality=_vae_quality, players=_vae_players,
         ),
         Recipe(
             "vae-map", "VAE whose latent space is a plane", map_vae,
-            minute=Effort(epochs=8, lr=2e-3), shipped=Effort(epochs=80, lr=2e-3),
+            minute=Effort(epochs=8, lr=2e-3), shipped=Effort(epochs=50, lr=2e-3),
             quality=_vae_quality, players=_vae_players,
         ),
         Recipe(
             "vae-conv", "Convolutional VAE", conv_vae,
             minute=Effort(epochs=2, batch_size=128, lr=2e-3),
-            shipped=Effort(epochs=30, batch_size=128, lr=2e-3, precision="bf16"),
+            shipped=Effort(epochs=20, batch_size=128, lr=2e-3, precision="bf16"),
             quality=_conv_vae_quality, players=_vae_players,
         ),
         Recipe(
@@ -331,7 +333,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "dcgan", "Deep convolutional GAN", dcgan,
             minute=Effort(epochs=1, batch_size=128, lr=5e-4, precision="bf16", ema=0.99),
-            shipped=Effort(epochs=16, batch_size=128, lr=5e-4, precision="bf16", ema=0.999),
+            shipped=Effort(epochs=10, batch_size=128, lr=5e-4, precision="bf16", ema=0.999),
             quality=_samples_only, players=_gan_players, product=_generator,
         ),
     )

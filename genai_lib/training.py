@@ -70,6 +70,9 @@ class Callback:
     def after_step(self, trainer: Trainer) -> None:
         """Act after a step; `trainer.step` steps are done."""
 
+    def after_run(self, trainer: Trainer) -> None:
+        """Act when `run` ends, for whatever reason: close what is open."""
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold of this callback."""
         return {}
@@ -149,21 +152,28 @@ class Trainer:
             player.module.train()
         quiet = {} if self.accelerator.is_main_process else {"disable": True}  # else the environment's TQDM_DISABLE decides
         bar = tqdm(total=steps, initial=self.step, unit="step", **quiet)
-        with bar, _postponed_interrupt() as interrupted:
-            while self.step < steps:
-                self._play()
-                self.step += 1
-                for callback in self.callbacks:
-                    callback.after_step(self)
-                bar.update()
-                if self.step % self.log_every == 0 or self.step == steps:
-                    self._log(bar)
-                if self.folder and (self.step % self.save_every == 0 or self.step == steps or interrupted):
-                    self.save()
-                if interrupted:
-                    where = f"saved in {self.folder.path}: run again to go on" if self.folder else "no folder, nothing saved"
-                    raise KeyboardInterrupt(f"stopped after step {self.step} of {steps} ({where})")
+        try:
+            with bar, _postponed_interrupt() as interrupted:
+                while self.step < steps:
+                    self._play()
+                    self._after_step(steps, bar, interrupted)
+        finally:
+            for callback in self.callbacks:
+                callback.after_run(self)
         return self.history
+
+    def _after_step(self, steps: int, bar: tqdm, interrupted: list[int]) -> None:
+        self.step += 1
+        bar.update()
+        if self.step % self.log_every == 0 or self.step == steps:
+            self._log(bar)
+        for callback in self.callbacks:
+            callback.after_step(self)
+        if self.folder and (self.step % self.save_every == 0 or self.step == steps or interrupted):
+            self.save()
+        if interrupted:
+            where = f"saved in {self.folder.path}: run again to go on" if self.folder else "no folder, nothing saved"
+            raise KeyboardInterrupt(f"stopped after step {self.step} of {steps} ({where})")
 
     def _play(self) -> None:
         """One step: each player's turns."""
@@ -269,6 +279,7 @@ class Trainer:
             "callbacks": [type(c).__name__ for c in self.callbacks],
             "seed": self.seed,
             "batch_size": self.batches.batch_size,
+            "length of schedules": [getattr(p.schedule, "total_steps", None) for p in self.players],
             "bf16": self.bf16,
         }
 

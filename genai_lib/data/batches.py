@@ -56,6 +56,8 @@ class Batches:
         return len(self.tensors[0]) // self.batch_size
 
     def __getitem__(self, number: int) -> tuple[Tensor, ...]:
+        if number < 0:
+            raise IndexError(f"the number of a batch must be 0 or larger, got {number}")
         epoch, place = divmod(number, self.per_epoch)
         if epoch != self._epoch:
             order = Noise(self.seed, epoch).permutation(len(self.tensors[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,7 +29,7 @@ def binarise(x: Tensor, noise: Noise) -> Tensor:
 
 
 def shift(x: Tensor, noise: Noise, *, pixels: int = 2) -> Tensor:
-    """Move the whole batch by a random number of pixels, at most `pixels` each way; what comes in at the edge is black.
+    """Move each picture by a random number of pixels, at most `pixels` each way; what comes in at the edge is black.
 
     Parameters
     ----------
@@ -40,6 +41,10 @@ def shift(x: Tensor, noise: Noise, *, pixels: int = 2) -> Tensor:
     -------
     (B, C, H, W)
     """
-    H, W = x.shape[2:]
-    down, right = noise.integers(2 * pixels + 1, 2).tolist()
-    return F.pad(x, (pixels, pixels, pixels, pixels))[:, :, down : down + H, right : right + W]
+    B, _, H, W = x.shape
+    corner = noise.integers(2 * pixels + 1, B, 2).to(x.device)  # row and column of the window in the padded picture
+    rows = corner[:, :1] + torch.arange(H, device=x.device)  # (B, H)
+    columns = corner[:, 1:] + torch.arange(W, device=x.device)  # (B, W)
+    padded = F.pad(x, (pixels, pixels, pixels, pixels))
+    picture = torch.arange(B, device=x.device)
+    return padded[picture[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)  # (B, C, H, W)

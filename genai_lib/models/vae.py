@@ -49,8 +49,9 @@ class VAE(nn.Module):
         self.encoder, self.decoder, self.latent = encoder, decoder, latent
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of q(z|x): two (B, Z) tensors."""
-        mu, logvar = self.encoder(x).chunk(2, dim=1)
+        """Mean and log-variance of q(z|x): two (B, Z) tensors, float32 at least, also where layers run in bfloat16."""
+        both = self.encoder(x)  # (B, 2Z)
+        mu, logvar = both.to(torch.promote_types(both.dtype, torch.float32)).chunk(2, dim=1)
         return mu, logvar
 
     def decode(self, z: Tensor) -> Tensor:

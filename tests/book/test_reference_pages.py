@@ -1,14 +1,20 @@
-"""The glossary is in order and in both languages; every reference is cited, and every citation is a reference."""
+"""The pages one looks things up in.
+
+The glossary is in order and in both languages; every reference is cited, and every citation is a reference; no module of
+the library is left out.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from pathlib import Path
 
 import pytest
 
-BOOK = Path(__file__).resolve().parents[2] / "book"
+ROOT = Path(__file__).resolve().parents[2]
+BOOK = ROOT / "book"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(BOOK.glob("*.md"))}
 BIB = (BOOK / "references.bib").read_text(encoding="utf-8")
 KEYS = re.findall(r"^@\w+\{(\w+),$", BIB, flags=re.MULTILINE)
@@ -73,3 +79,21 @@ def test_each_reference_is_cited_on_the_page_of_references_and_no_citation_is_un
     cited = {name: set(re.findall(r"\{cite:[a-z]+\}`(\w+)`", text)) for name, text in PAGES.items()}
     assert cited["references.md"] == set(KEYS)
     assert set().union(*cited.values()) <= set(KEYS)
+
+
+def test_the_library_page_shows_every_module():
+    shown = set(re.findall(r"automodule:: ([\w.]+)", PAGES["library.md"]))
+    modules = set()
+    for path in (ROOT / "genai_lib").rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        if path.name != "__init__.py":
+            modules.add(name)
+    # A package may stand for its modules: it then lists what it takes from them in __all__.
+    assert {name for name in modules if name not in shown and name.rpartition(".")[0] not in shown} == set()
+    assert all(name in modules or (ROOT / name.replace(".", "/") / "__init__.py").exists() for name in shown)
+
+
+@pytest.mark.parametrize("name", ["notation.md", "glossary.md"])
+def test_a_nat_in_bits(name):
+    (bits,) = re.findall(r"(\d\.\d+)\$? bits", PAGES[name])
+    assert bits == f"{1 / math.log(2):.3f}"

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genai_lib import Noise
+from genai_lib.models.classifier import Classifier
+
+
+def build(seed=0, **sizes):
+    torch.manual_seed(seed)
+    return Classifier(**sizes).eval()
+
+
+@pytest.mark.parametrize("width", [3, 16])
+@pytest.mark.parametrize("batch", [1, 7])
+def test_shapes_and_types(width, batch):
+    model, x = build(width=width), Noise(0).uniform(batch, 1, 28, 28)
+    features = model.features(x)
+    assert (features.shape, features.dtype) == ((batch, Classifier.FEATURES), torch.float32)
+    assert (features >= 0).all()  # they come out of a ReLU
+    assert model(x).shape == (batch, 10)
+    torch.testing.assert_close(model(x), model.head(features))
+
+
+@given(n=st.sampled_from([1, 2, 3, 5, 7, 11]), seed=st.integers(0, 50))
+def test_the_order_of_the_batch_does_not_matter(n, seed):
+    model, x, order = build(), Noise(seed).uniform(n, 1, 28, 28), Noise(seed, 1).permutation(n)
+    torch.testing.assert_close(model(x[order]), model(x)[order], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model.features(x[order]), model.features(x)[order], atol=1e-5, rtol=1e-4)
+
+
+def test_it_judges_alike_each_time_but_drops_features_while_it_learns():
+    model, x = build(), Noise(0).uniform(7, 1, 28, 28)
+    assert torch.equal(model(x), model(x))
+    model.train()
+    assert not torch.equal(model(x), model(x))
+
+
+def test_a_gradient_reaches_every_parameter():
+    model = build().train()
+    torch.nn.functional.cross_entropy(model(Noise(0).uniform(7, 1, 28, 28)), torch.arange(7)).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_bf16_stays_close_to_fp32():
+    model, x = build(), Noise(0).uniform(7, 1, 28, 28)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model(x)
+    torch.testing.assert_close(rough.float(), model(x), atol=0.02, rtol=0.02)  # bf16 keeps 8 bits: 0.4 % a number

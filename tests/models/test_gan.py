@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from genai_lib import Noise
+from genai_lib.models.gan import GAN, Generator, dcgan, mlp_gan
+
+BUILDERS = {"mlp": mlp_gan, "dcgan": dcgan}
+
+
+def build(name, seed=0):
+    torch.manual_seed(seed)
+    return BUILDERS[name]().eval()
+
+
+@pytest.mark.parametrize("name, latent", [("mlp", 100), ("dcgan", 64)])
+@pytest.mark.parametrize("batch", [1, 7])
+def test_shapes_types_and_ranges(name, latent, batch):
+    gan = build(name)
+    assert gan.generator.latent == latent
+    made = gan.generator(3 * Noise(0).normal(batch, latent))
+    assert (made.shape, made.dtype) == ((batch, 1, 28, 28), torch.float32)
+    assert made.abs().max() <= 1
+    assert made.requires_grad
+    assert gan.discriminator(made).shape == (batch,)
+    drawn = gan.sample(batch, Noise(1))
+    assert (drawn.shape, drawn.dtype, drawn.requires_grad) == ((batch, 1, 28, 28), torch.float32, False)
+    assert ((drawn >= 0) & (drawn <= 1)).all()
+    torch.testing.assert_close(drawn, (gan.generator(Noise(1).normal(batch, latent)) + 1) / 2)
+    assert torch.equal(drawn, gan.generator.sample(batch, Noise(1)))
+
+
+def test_samples_fill_the_whole_range():
+    generator = Generator(nn.Unflatten(1, (1, 1, 2)), 2)
+    z = Noise(0).normal(3, 2)
+    torch.testing.assert_close(generator.sample(3, Noise(0)), ((z + 1) / 2).view(3, 1, 1, 2))  # −1 → 0, +1 → 1
+
+
+@pytest.mark.parametrize("latent, width", [(3, 5), (7, 11)])
+def test_sizes_can_be_chosen(latent, width):
+    for gan in (mlp_gan(latent=latent), dcgan(latent=latent, width=width)):
+        assert gan.sample(5, Noise(0)).shape == (5, 1, 28, 28)
+        assert gan.discriminator(torch.zeros(5, 1, 28, 28)).shape == (5,)
+
+
+def test_the_fully_connected_pair_is_the_articles():
+    gan = mlp_gan()
+    shapes = [tuple(p.shape) for p in gan.parameters()]
+    assert shapes == [(256, 100), (512, 256), (784, 512), (512, 784), (256, 512), (1, 256)]  # and no biases
+
+
+def test_the_discriminator_gives_logits_not_probabilities():
+    for name in BUILDERS:
+        discriminator = build(name).discriminator
+        assert not any(isinstance(m, nn.Sigmoid) for m in discriminator.modules())
+        logits = torch.cat([discriminator(10 * Noise(0, i).normal(101, 1, 28, 28)) for i in range(3)])
+        assert logits.min() < 0 < logits.max() or logits.abs().max() > 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_first_weights_have_the_papers_deviation(seed):
+    torch.manual_seed(seed)
+    weights = [m.weight for m in dcgan().modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
+    assert len(weights) == 6
+    for w in weights:
+        assert w.std().item() == pytest.approx(0.02, rel=6 / (2 * w.numel()) ** 0.5)  # six standard errors
+        assert abs(w.mean().item()) < 6 * 0.02 / w.numel() ** 0.5
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+@given(n=st.sampled_from([1, 2, 3, 5, 7, 11]), seed=st.integers(0, 50))
+def test_the_order_of_the_batch_does_not_matter(name, n, seed):
+    gan, order = build(name), Noise(seed, 1).permutation(n)
+    z, x = Noise(seed).normal(n, gan.generator.latent), Noise(seed, 2).normal(n, 1, 28, 28)
+    torch.testing.assert_close(gan.generator(z[order]), gan.generator(z)[order], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(gan.discriminator(x[order]), gan.discriminator(x)[order], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_the_same_key_draws_the_same_pictures(name):
+    gan = build(name)
+    assert torch.equal(gan.sample(7, Noise(4)), gan.sample(7, Noise(4)))
+    assert not torch.equal(gan.sample(7, Noise(4)), gan.sample(7, Noise(5)))
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_gradient_passes_from_the_logit_to_the_generators_first_layer(name):
+    gan = build(name).train()
+    gan.discriminator(gan.generator(Noise(0).normal(7, gan.generator.latent))).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in gan.parameters())
+    assert next(gan.generator.parameters()).grad.abs().sum() > 0
+
+
+def test_a_gan_holds_both_players_and_nothing_else():
+    gan = GAN(Generator(nn.Linear(2, 2), 2), nn.Linear(2, 1))
+    assert sorted(gan.state_dict()) == [
+        "discriminator.bias", "discriminator.weight", "generator.layers.bias", "generator.layers.weight"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_bf16_stays_close_to_fp32(name):
+    gan, z = build(name), Noise(0).normal(7, BUILDERS[name]().generator.latent)
+    exact, logits = gan.generator(z), gan.discriminator(Noise(1).normal(7, 1, 28, 28))
+    with torch.autocast("cpu", torch.bfloat16):
+        rough, rough_logits = gan.generator(z), gan.discriminator(Noise(1).normal(7, 1, 28, 28))
+    torch.testing.assert_close(rough.float(), exact, atol=0.02, rtol=0)  # bf16 keeps 8 bits: 0.4 % a number, a few layers
+    torch.testing.assert_close(rough_logits.float(), logits, atol=0.02, rtol=0.02)

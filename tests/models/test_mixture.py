@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture as Theirs
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
+
+from genai_lib import Noise
+from genai_lib.models.mixture import GaussianMixture, PictureMixture
+
+K, D = 3, 5
+
+
+def mixture(seed):
+    """Three random Gaussians in five dimensions, float64."""
+    noise, model = Noise(seed), GaussianMixture(K, D).double()
+    model.weights.copy_(noise.uniform(K).add(0.1) / noise.uniform(K).add(0.1).sum())
+    model.weights.div_(model.weights.sum())
+    model.means.copy_(2 * noise.normal(K, D))
+    spread = noise.normal(K, D, D).double()
+    model.factors.copy_(torch.linalg.cholesky(spread @ spread.mT + 0.1 * torch.eye(D)))
+    return model
+
+
+def planted(seed, n=1_009):
+    """Points from three well-separated round clusters of unequal size, and the clusters' centres and shares."""
+    centres = torch.tensor([[6.0, 0, 0, 0, 0], [0, 6, 0, 0, 0], [0, 0, -6, 0, 0]]).double()
+    shares = torch.tensor([0.5, 0.3, 0.2]).double()
+    noise = Noise(seed, 77)
+    k = torch.searchsorted(shares.cumsum(0), noise.uniform(n).double()).clamp(max=2)
+    return centres[k] + noise.normal(n, D), centres, shares
+
+
+def theirs_with(model):
+    """scikit-learn's mixture with our parameters."""
+    other = Theirs(len(model.weights))
+    covariances = (model.factors @ model.factors.mT).numpy()
+    other.weights_, other.means_, other.covariances_ = model.weights.numpy(), model.means.numpy(), covariances
+    other.precisions_cholesky_ = np.linalg.cholesky(np.linalg.inv(covariances))
+    return other
+
+
+# ---------------------------------------------------------------- the density
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_log_densities_agree_with_scikit_learn_and_torch(seed):
+    model, x = mixture(seed), 2 * Noise(seed, 1).normal(101, D).double()
+    np.testing.assert_allclose(model.log_prob(x).numpy(), theirs_with(model).score_samples(x.numpy()), rtol=1e-9)
+    parts = MultivariateNormal(model.means, scale_tril=model.factors)
+    torch.testing.assert_close(model.log_prob(x), MixtureSameFamily(Categorical(model.weights), parts).log_prob(x))
+    shares = model.log_joint(x).softmax(dim=1).numpy()
+    np.testing.assert_allclose(shares, theirs_with(model).predict_proba(x.numpy()), atol=1e-9)
+
+
+def test_a_fresh_model_is_the_standard_normal():
+    x = Noise(0).normal(7, D)
+    expected = -0.5 * x.square().sum(dim=1) - 0.5 * D * math.log(2 * math.pi)
+    torch.testing.assert_close(GaussianMixture(K, D).log_prob(x), expected)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_samples_have_the_mixtures_moments(seed):
+    model, n = mixture(seed).float(), 10_007
+    x = model.sample(n, Noise(seed, 2))
+    assert x.shape == (n, D)
+    mean = model.weights @ model.means
+    second = (model.weights[:, None, None] * (model.factors @ model.factors.mT)).sum(0)
+    offset = model.means - mean
+    second = second + (model.weights[:, None] * offset).T @ offset
+    error = 6 * (second.diagonal() / n).sqrt()  # six standard errors
+    assert ((x.mean(dim=0) - mean).abs() < error).all()
+    products = (x - mean)[:, :, None] * (x - mean)[:, None, :]
+    assert ((products.mean(dim=0) - second).abs() < 6 * products.std(dim=0) / math.sqrt(n)).all()
+    log_prob = model.log_prob(x)  # samples fit their density: E log p is the same for another draw
+    other = model.log_prob(model.sample(n, Noise(seed, 3)))
+    assert abs(log_prob.mean() - other.mean()) < 6 * math.sqrt(2 / n) * log_prob.std()
+
+
+def test_components_are_picked_as_often_as_their_weights_say():
+    model = GaussianMixture(3, 1)
+    model.weights.copy_(torch.tensor([0.0, 0.25, 0.75]))
+    model.means.copy_(torch.tensor([[-100.0], [0.0], [100.0]]))
+    x = model.sample(10_007, Noise(0))
+    assert not (x < -50).any()  # weight 0: never
+    assert abs((x > 50).double().mean() - 0.75) < 6 * math.sqrt(0.75 * 0.25 / 10_007)
+
+
+def test_sampling_repeats_with_its_key():
+    model = mixture(0).float()
+    assert torch.equal(model.sample(7, Noise(1)), model.sample(7, Noise(1)))
+    assert not torch.equal(model.sample(7, Noise(1)), model.sample(7, Noise(2)))
+
+
+# ---------------------------------------------------------------- expectation-maximisation
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("steps", [1, 13])
+def test_em_takes_the_same_steps_as_scikit_learn(seed, steps):
+    """From the same start, the same parameters after the same number of steps."""
+    x, ridge = planted(seed)[0], 1e-4
+    ours = GaussianMixture(K, D).double()
+    history = ours.fit(x, Noise(seed), steps=steps, tolerance=-math.inf, ridge=ridge)
+    floor = ridge * x.var(dim=0).mean().item()
+    start = np.cov(x.numpy().T) + floor * np.eye(D)
+    theirs = Theirs(
+        K, tol=0.0, reg_covar=floor, max_iter=steps, weights_init=np.full(K, 1 / K),
+        means_init=x[Noise(seed).permutation(len(x))[:K]].numpy(), precisions_init=np.stack([np.linalg.inv(start)] * K),
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it is told to stop early
+        theirs.fit(x.numpy())
+    assert len(history) == steps
+    np.testing.assert_allclose(ours.weights.numpy(), theirs.weights_, rtol=1e-5)
+    np.testing.assert_allclose(ours.means.numpy(), theirs.means_, atol=1e-5)
+    np.testing.assert_allclose((ours.factors @ ours.factors.mT).numpy(), theirs.covariances_, atol=1e-5)
+    assert ours.log_prob(x).mean().item() == pytest.approx(theirs.score(x.numpy()), abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_likelihood_never_falls(seed):
+    x = planted(seed)[0] + Noise(seed).normal(1_009, D)
+    history = GaussianMixture(4, D).double().fit(x, Noise(seed), steps=40, tolerance=-math.inf, ridge=0.0)
+    assert len(history) == 40
+    assert all(after >= before - 1e-9 for before, after in itertools.pairwise(history))
+    assert history[-1] > history[0] + 0.1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_after_each_step_the_mixture_has_the_datas_mean_and_covariance(seed):
+    """A property of every M step: Σ π_k μ_k and Σ π_k (Σ_k + μ_k μ_kᵀ) are the data's own."""
+    x = planted(seed)[0]
+    for steps in (1, 2, 7):
+        model = GaussianMixture(4, D).double()
+        model.fit(x, Noise(seed), steps=steps, tolerance=-math.inf, ridge=0.0)
+        mean = model.weights @ model.means
+        offset = model.means - mean
+        covariance = (model.weights[:, None, None] * (model.factors @ model.factors.mT)).sum(0)
+        covariance = covariance + (model.weights[:, None] * offset).T @ offset
+        torch.testing.assert_close(mean, x.mean(dim=0), atol=1e-6, rtol=0)
+        torch.testing.assert_close(covariance, torch.cov(x.T, correction=0), atol=1e-5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_planted_components_are_recovered(seed):
+    x, centres, shares = planted(seed)
+    models = [GaussianMixture(K, D).double() for _ in range(6)]
+    reached = [model.fit(x, Noise(seed, start), steps=200, tolerance=1e-7)[-1] for start, model in enumerate(models, 1)]
+    best = models[reached.index(max(reached))]  # EM climbs the nearest hill: take the best of six starts
+    nearest = torch.cdist(centres, best.means).argmin(dim=1)
+    assert sorted(nearest.tolist()) == [0, 1, 2]
+    error = 6 * (D / (shares * len(x))).sqrt()
+    assert ((best.means[nearest] - centres).norm(dim=1) < error).all()
+    assert ((best.weights[nearest] - shares).abs() < 6 * (shares * (1 - shares) / len(x)).sqrt()).all()
+    covariances = (best.factors @ best.factors.mT)[nearest]
+    assert ((covariances - torch.eye(D)).abs() < 6 * (2 / (shares.min() * len(x))).sqrt()).all()
+
+
+def test_it_stops_when_it_gains_too_little():
+    x = planted(0)[0]
+    history = GaussianMixture(K, D).double().fit(x, Noise(0), steps=500, tolerance=1e-3)
+    gains = [after - before for before, after in itertools.pairwise(history)]
+    assert len(history) < 500
+    assert gains[-1] < 1e-3
+    assert all(gain >= 1e-3 for gain in gains[:-1])
+
+
+def test_one_component_is_the_sample_mean_and_covariance():
+    x, model = planted(0)[0], GaussianMixture(1, D).double()
+    model.fit(x, Noise(0), steps=3, ridge=0.0)
+    torch.testing.assert_close(model.means[0], x.mean(dim=0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(model.factors[0] @ model.factors[0].T, torch.cov(x.T, correction=0), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_repeated_points_do_not_shrink_a_component_to_nothing(seed):
+    x = torch.cat([Noise(seed).normal(53, D), torch.ones(11, D)])  # eleven equal points invite a spike
+    model = GaussianMixture(5, D)
+    history = model.fit(x, Noise(seed, 1))
+    assert all(math.isfinite(value) for value in history)
+    for values in (model.weights, model.means, model.factors, model.log_prob(x)):
+        assert values.isfinite().all()
+    assert model.weights.sum().item() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, D), (7, D + 1), (7,), (7, D, 1)])
+def test_examples_that_do_not_fit_are_refused(shape):
+    with pytest.raises(ValueError) as error:
+        GaussianMixture(K, D).fit(torch.zeros(shape), Noise(0))
+    assert str(error.value) == f"x must have shape (N ≥ 3, 5), got {shape}"
+
+
+# ---------------------------------------------------------------- pictures
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_picture_mixture_learns_and_draws_pictures(seed):
+    noise = Noise(seed)
+    centres = 0.3 + 0.4 * noise.uniform(2, 1, 28, 28)
+    x = centres[noise.integers(2, 211)] + 0.02 * noise.normal(211, 1, 28, 28)
+    model = PictureMixture(components=2, dimensions=5)
+    history = model.fit(x, Noise(seed, 1), steps=20)
+    assert history[-1] > history[0]
+    drawn = model.sample(101, Noise(seed, 2))
+    assert (drawn.shape, drawn.dtype, drawn.requires_grad) == ((101, 1, 28, 28), torch.float32, False)
+    assert ((drawn >= 0) & (drawn <= 1)).all()
+    assert torch.equal(drawn, model.sample(101, Noise(seed, 2)))
+    # Every picture lies near the line through the two planted ones, and their average is the data's.
+    line = (centres[1] - centres[0]).flatten()
+    place = (drawn - centres[0]).flatten(1) @ line / line.square().sum()  # 0 at one, 1 at the other
+    aside = (drawn - centres[0]).flatten(1) - place[:, None] * line
+    assert aside.norm(dim=1).max() < 0.25 * line.norm()
+    planted = (x - centres[0]).flatten(1) @ line / line.square().sum()
+    assert abs(place.mean() - planted.mean()) < 6 * place.std() / math.sqrt(101)
+
+
+def test_pixels_are_clipped_to_their_range():
+    model = PictureMixture(components=1, dimensions=2)
+    model.mixture.means.fill_(100.0)  # far beyond white, along the first two directions
+    drawn = model.sample(7, Noise(0))
+    assert (drawn.flatten(1)[:, :2] == 1).all()
+    assert drawn.max() == 1
+
+
+def test_a_picture_mixture_travels_as_a_state():
+    x = Noise(0).uniform(53, 1, 28, 28)
+    model, twin = PictureMixture(components=2, dimensions=3), PictureMixture(components=2, dimensions=3)
+    model.fit(x, Noise(1), steps=3)
+    twin.load_state_dict(model.state_dict())
+    assert torch.equal(model.sample(7, Noise(2)), twin.sample(7, Noise(2)))

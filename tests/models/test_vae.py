@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from genai_lib import Noise
+from genai_lib.models.vae import VAE, conv_vae, map_vae, mlp_vae, reparameterise
+
+BUILDERS = {"mlp": mlp_vae, "map": map_vae, "conv": conv_vae}
+
+
+def build(name, seed=0):
+    torch.manual_seed(seed)
+    return BUILDERS[name]().eval()
+
+
+# ---------------------------------------------------------------- the trick
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_reparameterised_draws_are_gaussian(seed):
+    mu, logvar = torch.tensor([[1.5, -2.0, 0.0]]), torch.tensor([[0.0, 1.0, -3.0]])
+    z = reparameterise(mu.expand(3_001, 3), logvar.expand(3_001, 3), Noise(seed))
+    standard = (z - mu) / (0.5 * logvar).exp()
+    for column in standard.T:
+        assert stats.kstest(column.numpy(), "norm").pvalue > 1e-6
+
+
+def test_gradients_pass_through_the_draw():
+    mu = torch.zeros(7, 5, requires_grad=True)
+    logvar = torch.full((7, 5), 0.6, requires_grad=True)
+    reparameterise(mu, logvar, Noise(0)).sum().backward()
+    assert torch.equal(mu.grad, torch.ones(7, 5))
+    torch.testing.assert_close(logvar.grad, 0.5 * torch.tensor(0.3).exp() * Noise(0).normal(7, 5))  # ∂z/∂logvar = ½ σ ε
+
+
+def test_a_tiny_variance_leaves_the_mean():
+    mu = Noise(0).normal(7, 5)
+    torch.testing.assert_close(reparameterise(mu, torch.full((7, 5), -80.0), Noise(1)), mu)
+
+
+# ---------------------------------------------------------------- the networks
+
+
+@pytest.mark.parametrize("name, latent", [("mlp", 20), ("map", 2), ("conv", 32)])
+@pytest.mark.parametrize("batch", [1, 7])
+def test_shapes_types_and_ranges(name, latent, batch):
+    model, x = build(name), Noise(1).uniform(batch, 1, 28, 28)
+    mu, logvar = model.encode(x)
+    assert model.latent == latent
+    assert mu.shape == logvar.shape == (batch, latent)
+    assert model.decode(mu).shape == x.shape
+    rebuilt, drawn = model.reconstruct(x), model.sample(batch, Noise(2))
+    for pictures in (rebuilt, drawn):
+        assert (pictures.shape, pictures.dtype) == (x.shape, torch.float32)
+        assert ((pictures >= 0) & (pictures <= 1)).all()
+    assert not drawn.requires_grad
+    torch.testing.assert_close(rebuilt, model.decode(mu).sigmoid())
+
+
+@pytest.mark.parametrize("latent, width", [(3, 11), (7, 5)])
+def test_sizes_can_be_chosen(latent, width):
+    for model in (mlp_vae(latent=latent, width=width), conv_vae(latent=latent, width=width)):
+        assert model.encode(torch.zeros(5, 1, 28, 28))[0].shape == (5, latent)
+        assert model.sample(5, Noise(0)).shape == (5, 1, 28, 28)
+
+
+def test_the_mean_comes_first_and_the_log_variance_second():
+    encoder = torch.nn.Linear(1, 4)
+    torch.nn.init.zeros_(encoder.weight)
+    encoder.bias.data = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    mu, logvar = VAE(encoder, torch.nn.Linear(2, 1), 2).encode(torch.zeros(3, 1))
+    assert mu[0].tolist() == [1, 2]
+    assert logvar[0].tolist() == [3, 4]
+
+
+def test_samples_are_decoded_draws_from_the_prior():
+    model = build("mlp")
+    assert torch.equal(model.sample(7, Noise(3)), model.decode(Noise(3).normal(7, 20)).sigmoid())
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+@given(n=st.sampled_from([1, 2, 3, 5, 7, 11]), seed=st.integers(0, 50))
+def test_the_order_of_the_batch_does_not_matter(name, n, seed):
+    model, x, order = build(name), Noise(seed).uniform(n, 1, 28, 28), Noise(seed, 1).permutation(n)
+    for function in (lambda x: model.encode(x)[0], lambda x: model.encode(x)[1], model.reconstruct):
+        torch.testing.assert_close(function(x[order]), function(x)[order], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_the_same_key_draws_the_same_pictures(name):
+    model = build(name)
+    assert torch.equal(model.sample(7, Noise(4)), model.sample(7, Noise(4)))
+    assert not torch.equal(model.sample(7, Noise(4)), model.sample(7, Noise(5)))
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_gradient_reaches_every_parameter(name):
+    model, x = build(name), Noise(1).uniform(7, 1, 28, 28)
+    mu, logvar = model.encode(x)
+    model.decode(reparameterise(mu, logvar, Noise(0))).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_the_maps_decoder_is_small_enough_for_a_page():
+    widths = [(m.in_features, m.out_features) for m in map_vae().decoder if isinstance(m, torch.nn.Linear)]
+    assert widths == [(2, 64), (64, 64), (64, 784)]
+    assert sum(p.numel() for p in map_vae().decoder.parameters()) <= 60_000
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_bf16_stays_close_to_fp32(name):
+    model, x = build(name), Noise(1).uniform(7, 1, 28, 28)
+    exact = model.reconstruct(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model.reconstruct(x)
+    torch.testing.assert_close(rough.float(), exact, atol=0.01, rtol=0)  # bf16 keeps 8 bits: 0.4 % a number
