@@ -70,6 +70,13 @@ def test_other_cpu_paths_are_those_the_course_promises():
     assert "OMP_NUM_THREADS=1" in make("-n", "paths").stdout
 
 
+def test_every_benchmark_is_run():
+    recipe = make("-n", "bench").stdout
+    scripts = sorted((ROOT / "benchmarks").glob("[a-z]*.py"))
+    assert scripts
+    assert [path.name for path in scripts if f"benchmarks/{path.name}" not in recipe] == []
+
+
 def test_the_book_is_built_without_the_library_s_dependencies(tmp_path):
     recipe = make("-n", "book", folder=fresh(tmp_path)).stdout
     assert "-r .venv-book/requirements.txt" in recipe

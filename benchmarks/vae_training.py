@@ -1,0 +1,189 @@
+"""How soon does a VAE 784-400-20 reach 105.6 nats on the 10,000 test digits?
+
+    python benchmarks/vae_training.py              the usual script against the library's recipe
+    python benchmarks/vae_training.py --pythae     and against the trainer of the package pythae (pip install pythae)
+
+All sides train the same network with the same loss (summed Bernoulli cross-entropy on grey values + KL) on the same
+machine in the same run, one after another. The clock counts training only: not loading, not the evaluation after each epoch.
+
+The usual script: a DataLoader that fetches digits one at a time, turns each into a PIL picture and that into a tensor,
+batches of 128, Adam at 1e-3, until the goal is reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from genai_lib import metrics, pretrained, recipes, setup
+from genai_lib.data import load
+from genai_lib.models.vae import VAE, mlp_vae
+
+GOAL = 105.6
+
+
+class UsualDigits(Dataset[tuple[Tensor, int]]):
+    """Digits as the usual image data sets serve them: bytes → PIL picture → float tensor, one at a time."""
+
+    def __init__(self) -> None:
+        x, y = load("mnist", "train")
+        self.x, self.y = (x[:, 0] * 255).round().byte(), y
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        picture = Image.fromarray(self.x[i].numpy(), mode="L")
+        return torch.from_numpy(np.array(picture, copy=True))[None].to(torch.float32).div(255), int(self.y[i])
+
+
+class UsualVAE(nn.Module):
+    """The introductory example as everybody writes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.mu, self.logvar = nn.Linear(784, 400), nn.Linear(400, 20), nn.Linear(400, 20)
+        self.up, self.out = nn.Linear(20, 400), nn.Linear(400, 784)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h = F.relu(self.hidden(x.view(-1, 784)))
+        mu, logvar = self.mu(h), self.logvar(h)
+        z = mu + torch.randn_like(mu) * torch.exp(0.5 * logvar)
+        return torch.sigmoid(self.out(F.relu(self.up(z)))), mu, logvar
+
+
+def usual_loss(y: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    """Summed over pixels, dimensions and the batch."""
+    kl = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
+    return F.binary_cross_entropy(y, x.view(-1, 784), reduction="sum") + kl
+
+
+def usual_script(test: Tensor, *, most_epochs: int) -> list[tuple[float, float]]:
+    """(seconds of training, test loss in nats) after each epoch, until the goal is reached."""
+    torch.manual_seed(0)
+    model = UsualVAE()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    loader = DataLoader(UsualDigits(), batch_size=128, shuffle=True)
+    seconds, record = 0.0, []
+    for _ in range(most_epochs):
+        start = time.perf_counter()
+        for x, _label in loader:
+            loss = usual_loss(*_order(model(x), x))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        seconds += time.perf_counter() - start
+        with torch.no_grad():
+            nats = sum(usual_loss(*_order(model(b), b)).item() for b in test.split(1000)) / len(test)
+        record.append((seconds, nats))
+        print(f"  usual script: {seconds:6.1f} s  {nats:.2f} nats", flush=True)
+        if nats <= GOAL:
+            break
+    return record
+
+
+def _order(out: tuple[Tensor, Tensor, Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return out[0], x, out[1], out[2]
+
+
+def library(test: Tensor, **changes: object) -> tuple[float, float]:
+    """(seconds of training, test loss in nats) of the recipe's minute version."""
+    run = recipes.run("vae-mlp", "minute", **changes)
+    return run.seconds, -metrics.mean_elbo(run.product, test)  # type: ignore[arg-type]
+
+
+def pythae(test: Tensor, *, epochs: int) -> tuple[float, float]:
+    """The same network and loss trained by pythae's own trainer with its usual settings (batch 128, Adam 1e-3)."""
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import VAE as PythaeVAE
+    from pythae.models import VAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    ours: VAE = mlp_vae()
+
+    class Encoder(BaseEncoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = ours.encoder
+
+        def forward(self, x: Tensor) -> ModelOutput:
+            mu, logvar = self.layers(x).chunk(2, dim=1)
+            return ModelOutput(embedding=mu, log_covariance=logvar)
+
+    class Decoder(BaseDecoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = ours.decoder
+
+        def forward(self, z: Tensor) -> ModelOutput:
+            return ModelOutput(reconstruction=self.layers(z).sigmoid())
+
+    torch.manual_seed(0)
+    config = VAEConfig(input_dim=(1, 28, 28), latent_dim=20, reconstruction_loss="bce")
+    model = PythaeVAE(config, encoder=Encoder(), decoder=Decoder())
+    x, y = load("mnist", "train")
+    with tempfile.TemporaryDirectory() as folder:
+        settings = BaseTrainerConfig(
+            output_dir=folder, num_epochs=epochs, per_device_train_batch_size=128, learning_rate=1e-3,
+            optimizer_cls="Adam", no_cuda=True,
+        )  # fmt: skip
+        trainer = BaseTrainer(model, train_dataset=BaseDataset(x, y), training_config=settings)
+        start = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - start
+    ours.to("cpu").eval()
+    return seconds, -metrics.mean_elbo(ours, test)
+
+
+def repeat(side: Callable[[], tuple[float, float]], times: int) -> tuple[float, float]:
+    """Median seconds, worst nats."""
+    results = [side() for _ in range(times)]
+    return sorted(s for s, _ in results)[times // 2], max(n for _, n in results)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--pythae", action="store_true", help="also run pythae's trainer for 10 epochs")
+    parser.add_argument("--epochs", type=int, default=15, help="most epochs of the usual script")
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    options = parser.parse_args()
+    setup(seed=0)
+    test = load("mnist", "test").x
+    figures: dict[str, object] = {"goal, nats": GOAL, "machine": pretrained.machine()}
+    sides: dict[str, dict[str, object]] = {"library, fp32": {}, "library, bf16": {"precision": "bf16"}}
+    for name, changes in sides.items():
+        seconds, nats = repeat(lambda changes=changes: library(test, **changes), 3)  # type: ignore[misc]
+        figures[name] = {"seconds": seconds, "nats": nats}
+        print(f"{name}: {seconds:.1f} s, {nats:.2f} nats (median and worst of 3 runs)", flush=True)
+    record = usual_script(test, most_epochs=options.epochs)
+    seconds, nats = record[-1]
+    figures["usual script"] = {"seconds": seconds, "nats": nats, "epochs": len(record)}
+    print(f"usual script: {seconds:.1f} s, {nats:.2f} nats after {len(record)} epochs")
+    if options.pythae:
+        other, its = pythae(test, epochs=10)
+        figures["pythae"] = {"seconds": other, "nats": its, "epochs": 10}
+        print(f"pythae's trainer, 10 epochs: {other:.1f} s, {its:.2f} nats")
+    for name in sides:
+        ours = figures[name]
+        assert isinstance(ours, dict)
+        verdict = f"{seconds / ours['seconds']:.1f} times sooner" if max(ours["nats"], nats) <= GOAL else "goal not reached"
+        print(f"{name}, against the usual script: {verdict}")
+    if options.out:
+        options.out.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
