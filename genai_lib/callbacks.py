@@ -134,7 +134,6 @@ class TensorBoard(Callback):
         if self.draw is not None and trainer.step % self.every == 0:
             sheet = tile(_drawn(self.draw, trainer))
             self._writer.add_image("samples", sheet, trainer.step, dataformats="HWC")
-        self._writer.flush()
 
     def after_run(self, trainer: Trainer) -> None:
         if self._writer is not None:

@@ -37,9 +37,15 @@ def card(name: str, *, folder: Path | str = FOLDER) -> dict[str, Any]:
     path = Path(folder) / f"{name}.json"
     if not path.is_file():
         have = ", ".join(names(folder)) or "none"
-        raise WeightsError(f"there are no weights named {name!r} in {folder}. There are: {have}. Make some with "
-                           f"`python -m genai_lib train {name} --version shipped`.")  # fmt: skip
-    return json.loads(path.read_text())
+        raise WeightsError(f"there are no weights named {name!r} in {folder}. There are: {have}.")
+    try:
+        written: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise WeightsError(f"{path} is damaged: it is no card ({error}). Reinstall genai_lib, or train it again.") from error
+    missing = {"recipe", "seed", "sha256", "figures"} - written.keys()
+    if missing:
+        raise WeightsError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}. Reinstall genai_lib, or train it again.")
+    return written
 
 
 def load(name: str, *, device: torch.device | str = "cpu", folder: Path | str = FOLDER) -> Any:
@@ -102,11 +108,20 @@ def save(run: recipes.Run, *, version: str, seed: int, folder: Path | str = FOLD
         "sha256": sha256(path),
         "figures": {},
     }
-    card_path = folder / f"{name}.json"
-    card_path.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n")
+    _write_card(written, folder)
+    return measure_again(name, folder=folder)
+
+
+def measure_again(name: str, *, folder: Path | str = FOLDER) -> dict[str, Any]:
+    """Measure the weights in a folder and write the figures on their card; returns the card."""
+    written = card(name, folder=folder)
     written["figures"] = measure(name, load(name, folder=folder))
-    card_path.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n")
+    _write_card(written, Path(folder))
     return written
+
+
+def _write_card(written: dict[str, Any], folder: Path) -> None:
+    (folder / f"{written['recipe']}.json").write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n")
 
 
 def measure(name: str, product: nn.Module) -> recipes.Quality:
