@@ -117,6 +117,7 @@ def points(
     colours: Mapping[str, str] | None = None,
     limit: float | None = None,
     size: float = 4.0,
+    legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
     """Scatter one or more sets of two-dimensional points (N, 2), equal scales on both axes.
@@ -134,7 +135,7 @@ def points(
     ax.set_aspect("equal")
     if limit is not None:
         ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
-    if len(sets) > 1:
+    if legend and len(sets) > 1:
         ax.legend(markerscale=3, loc="upper right")
     return _label(ax, title, "", "")
 
@@ -147,6 +148,7 @@ def landscape(
     levels: int | Sequence[float] = 11,
     title: str = "",
     colourbar: str = "",
+    bar: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
     """Fill the square [−limit, limit]² with a function's value at each point.
@@ -156,6 +158,8 @@ def landscape(
     function : (N, 2) → (N,)
     colourbar : str
         What the value is, with its unit.
+    bar : bool
+        Draw the colour bar; leave it out where a panel beside it has the same one.
     """
     ax = panels(width=4.2, height=3.6)[0] if ax is None else ax
     side = torch.linspace(-limit, limit, 121)
@@ -163,8 +167,8 @@ def landscape(
     with torch.no_grad():
         height = _array(function(grid)).reshape(121, 121)
     filled = ax.contourf(_array(side), _array(side), height, levels=levels, cmap="cividis")
-    bar = ax.figure.colorbar(filled, ax=ax)
-    bar.set_label(colourbar)
+    if bar:
+        ax.figure.colorbar(filled, ax=ax).set_label(colourbar)
     ax.grid(False)
     ax.set_aspect("equal")
     return _label(ax, title, "", "")

@@ -109,7 +109,7 @@ def test_too_few_pictures_are_refused(n, width):
 # ---------------------------------------------------------------- KID
 
 
-@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance` will save all extracted features:UserWarning")  # torchmetrics
+@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance` will save all:UserWarning")  # torchmetrics' own
 @SEEDS
 def test_kid_agrees_with_torchmetrics(seed):
     a, b = features(2 * seed, 101), features(2 * seed + 1, 101)
@@ -218,7 +218,8 @@ def test_psnr_agrees_with_scikit_image(seed):
 
 
 def test_psnr_of_a_tenth_is_twenty_decibels():
-    torch.testing.assert_close(metrics.psnr(torch.full((3, 1, 5, 5), 0.6), torch.full((3, 1, 5, 5), 0.5)), torch.full((3,), 20.0))
+    decibels = metrics.psnr(torch.full((3, 1, 5, 5), 0.6), torch.full((3, 1, 5, 5), 0.5))
+    torch.testing.assert_close(decibels, torch.full((3,), 20.0))
     assert metrics.psnr(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2)).item() == math.inf
 
 

@@ -42,7 +42,7 @@ def card(name: str, *, folder: Path | str = FOLDER) -> dict[str, Any]:
         written: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:
         raise WeightsError(f"{path} is damaged: it is no card ({error}). Reinstall genai_lib, or train it again.") from error
-    missing = {"recipe", "seed", "sha256", "figures"} - written.keys()
+    missing = {"recipe", "seed", "sha256", "figures"} - set(written)
     if missing:
         raise WeightsError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}. Reinstall genai_lib, or train it again.")
     return written

@@ -32,7 +32,7 @@ def test_binarising_repeats_with_its_seed():
 
 def moves(x, moved, pixels):
     """Which moves (down, right) turn a picture x into the other? x must hold no zeros."""
-    B, C, H, W = x.shape
+    H, W = x.shape[2:]
     found = []
     for down in range(-pixels, pixels + 1):
         for right in range(-pixels, pixels + 1):

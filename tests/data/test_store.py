@@ -67,7 +67,8 @@ def test_the_manifest_tells_the_truth():
         packed = (store.FOLDER / entry["file"]).read_bytes()
         assert hashlib.sha256(packed).hexdigest() == entry["sha256"]
         with np.load(store.FOLDER / entry["file"]) as arrays:
-            assert {f"{s}_{a}": n for s, n in entry["splits"].items() for a in "xy"} == {k: len(arrays[k]) for k in arrays.files}
+            rows = {f"{split}_{part}": n for split, n in entry["splits"].items() for part in "xy"}
+            assert {name: len(arrays[name]) for name in arrays.files} == rows
 
 
 def test_names_lists_the_packed_sets():
@@ -137,7 +138,8 @@ def test_an_empty_file(folder):
 def test_a_missing_file(folder):
     (folder / "tiny.npz").unlink()
     assert refusal("tiny", folder=folder) == (
-        f"{folder / 'tiny.npz'} is missing. Pack the set again into {folder} (tools/pack_data.py shows how), or correct `folder`."
+        f"{folder / 'tiny.npz'} is missing. "
+        f"Pack the set again into {folder} (tools/pack_data.py shows how), or correct `folder`."
     )
 
 

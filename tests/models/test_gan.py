@@ -57,8 +57,8 @@ def test_the_discriminator_gives_logits_not_probabilities():
     for name in BUILDERS:
         discriminator = build(name).discriminator
         assert not any(isinstance(m, nn.Sigmoid) for m in discriminator.modules())
-        logits = torch.cat([discriminator(10 * Noise(0, i).normal(101, 1, 28, 28)) for i in range(3)])
-        assert logits.min() < 0 < logits.max() or logits.abs().max() > 1
+        logits = discriminator(100 * Noise(0).normal(101, 1, 28, 28))
+        assert ((logits < 0) | (logits > 1)).any()
 
 
 @pytest.mark.parametrize("seed", range(5))

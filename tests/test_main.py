@@ -1,0 +1,306 @@
+"""The command line: in this process, and once as a program of its own."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import genai_lib.__main__ as command_line
+from genai_lib import Noise, data, pretrained, recipes
+from genai_lib.__main__ import main
+from genai_lib.data.pictures import tile
+from genai_lib.recipes import RECIPES
+
+
+@functools.cache
+def digits(name, split="train", device="cpu"):
+    return data.load(name, split, device=device)
+
+
+@pytest.fixture(autouse=True)
+def small_world(monkeypatch, tmp_path):
+    """Own working folder; digits unpacked once, 1,000 to measure on; no judge; torch's threads and precision put back."""
+
+    def load(name, split="train", *, device="cpu"):
+        whole = digits(name, split, device)
+        return whole if split == "train" else data.Split(*(t[:1_000] for t in whole))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(recipes, "load", load)
+    monkeypatch.setattr(pretrained, "judge", lambda: None)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def train(name, folder, *more, epochs=0.05):
+    return main(["train", name, "--epochs", str(epochs), "--precision", "fp32", "--folder", str(folder), *more])
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def refused(capsys, *arguments):
+    """Run a command that must fail with status 2; returns what it says."""
+    capsys.readouterr()
+    try:
+        status = main(list(arguments))
+    except SystemExit as stop:  # argparse's way
+        status = stop.code
+    said = capsys.readouterr()
+    assert status == 2
+    assert "Traceback" not in said.err
+    return said.err
+
+
+# ---------------------------------------------------------------- there and back
+
+
+@pytest.mark.parametrize("name", ["vae-mlp", "gan-mlp"])
+def test_train_sample_evaluate(name, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(name, run, "--seed", "3", "--save-every", "5") == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{name}, minute version, seed 3; checkpoints, logs and pictures go to {run}\n")
+    assert said.endswith(f"weights: {run / name}.safetensors\n")
+    assert len(list((run / "checkpoints").glob("*.safetensors"))) == 2
+    assert list((run / "logs").glob("events.out.tfevents.*"))
+    card = pretrained.card(name, folder=run)
+    assert (card["version"], card["seed"], card["effort"]["epochs"]) == ("minute", 3, 0.05)
+
+    sheet = tmp_path / "pictures" / "sheet.png"
+    assert main(["sample", name, "--weights", str(run), "-n", "7", "--seed", "5", "--out", str(sheet)]) == 0
+    assert capsys.readouterr().out == f"{sheet}\n"
+    expected = tile(pretrained.load(name, folder=run).sample(7, Noise(5)))
+    assert expected.shape == (3 * 30 - 2, 3 * 30 - 2, 3)  # seven digits in three rows of three, gaps of two
+    with Image.open(sheet) as picture:
+        assert (picture.format, picture.size) == ("PNG", (176, 176))  # twice as large
+        assert np.array_equal(np.asarray(picture), expected.repeat(2, axis=0).repeat(2, axis=1))
+
+    assert main(["evaluate", name, "--weights", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("measuring on the 10,000 test digits …\n")
+    for figure, value in card["figures"].items():
+        assert f"  {figure:24} {value:10.4f}   card: {value:.4f}\n" in said
+
+
+def test_the_mixture_is_trained_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "load", lambda name, split: data.Split(*(t[:1_000] for t in digits(name, split))))
+    assert train("mixture", tmp_path, epochs=2) == 0
+    assert pretrained.card("mixture", folder=tmp_path)["steps"] == 1
+    assert main(["sample", "mixture", "--weights", str(tmp_path), "-n", "1"]) == 0
+    with Image.open(tmp_path / "samples.png") as picture:  # the default name, in the working folder
+        assert picture.size == (56, 56)
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path):
+    for folder, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        assert train("autoencoder", tmp_path / folder, "--seed", seed) == 0
+    a, b, c = (digest(tmp_path / folder / "autoencoder.safetensors") for folder in "abc")
+    assert a == b != c
+
+
+def test_a_run_goes_into_a_folder_of_its_name_by_default(tmp_path):
+    assert main(["train", "autoencoder", "--epochs", "0.01", "--seed", "7"]) == 0
+    assert (tmp_path / "runs" / "autoencoder-minute-7" / "autoencoder.safetensors").is_file()
+
+
+def test_pictures_are_drawn_as_it_trains(tmp_path, monkeypatch):
+    def often(draw, folder, *, every=4, samples=command_line.Samples):
+        return samples(draw, folder, every=every)
+
+    monkeypatch.setattr(command_line, "Samples", often)
+    assert train("gan-mlp", tmp_path, epochs=10 / 468) == 0
+    sheets = sorted((tmp_path / "samples").iterdir())
+    assert [sheet.name for sheet in sheets] == ["samples_00000004.png", "samples_00000008.png"]
+    first, second = (np.asarray(Image.open(sheet)) for sheet in sheets)
+    assert first.shape == ((8 * 30 - 2) * 2, (8 * 30 - 2) * 2, 3)
+    assert not np.array_equal(first, second)  # the same noise, a better generator
+
+
+def test_list_names_every_recipe(capsys, monkeypatch):
+    monkeypatch.setattr(pretrained, "names", lambda: ["dcgan"])
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(RECIPES)
+    assert all(RECIPES[line.split()[0]].title in line for line in lines)
+    assert [line.endswith("  (no weights shipped)") for line in lines] == [name != "dcgan" for name in RECIPES]
+
+
+# ---------------------------------------------------------------- stop and go on
+
+
+class Interrupting(command_line.TensorBoard):
+    """Presses Ctrl-C in the middle of the third step."""
+
+    def after_step(self, trainer):
+        super().after_step(trainer)
+        if trainer.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+Interrupting.__name__ = "TensorBoard"  # a run's callbacks are part of what it is
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
+    assert train("vae-mlp", tmp_path / "whole") == 0
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(command_line, "TensorBoard", Interrupting)
+        assert train("vae-mlp", tmp_path / "cut") == 130
+    checkpoints = tmp_path / "cut" / "checkpoints"
+    assert f"stopped after step 3 of 12 (saved in {checkpoints}: run again to go on)" in capsys.readouterr().err
+    assert [path.name for path in checkpoints.iterdir()] == ["step_00000003.safetensors"]
+    assert not (tmp_path / "cut" / "vae-mlp.safetensors").exists()
+    assert train("vae-mlp", tmp_path / "cut") == 0
+    assert digest(tmp_path / "cut" / "vae-mlp.safetensors") == digest(tmp_path / "whole" / "vae-mlp.safetensors")
+
+
+def test_a_finished_run_is_only_measured_again(tmp_path, monkeypatch):
+    assert train("autoencoder", tmp_path) == 0
+    before = digest(tmp_path / "autoencoder.safetensors")
+
+    def no_more(self):
+        raise AssertionError("a finished run makes no step")
+
+    monkeypatch.setattr("genai_lib.training.Trainer._play", no_more)
+    assert train("autoencoder", tmp_path) == 0
+    assert digest(tmp_path / "autoencoder.safetensors") == before
+
+
+def test_a_folder_of_another_seed_is_refused(tmp_path, capsys):
+    assert train("autoencoder", tmp_path) == 0
+    said = refused(capsys, "train", "autoencoder", "--epochs", "0.05", "--precision", "fp32", "--folder", str(tmp_path),
+                   "--seed", "1")  # fmt: skip
+    assert f"the checkpoints in {tmp_path / 'checkpoints'} are of another run" in said
+    assert "Choose another folder, or delete that one." in said
+
+
+def test_a_folder_of_a_shorter_run_is_refused(tmp_path, capsys):
+    """Its learning rate has already sunk to zero, as planned for the shorter run."""
+    assert train("autoencoder", tmp_path, epochs=0.02) == 0
+    before = digest(tmp_path / "autoencoder.safetensors")
+    said = refused(capsys, "train", "autoencoder", "--epochs", "0.04", "--precision", "fp32", "--folder", str(tmp_path))
+    assert "Choose another folder" in said
+    assert digest(tmp_path / "autoencoder.safetensors") == before
+
+
+def test_a_run_without_a_schedule_may_be_made_longer(tmp_path):
+    """Five steps and then five more are ten steps."""
+    for epochs in (5 / 468, 10 / 468):
+        assert train("gan-mlp", tmp_path / "twice", epochs=epochs) == 0
+    assert train("gan-mlp", tmp_path / "once", epochs=10 / 468) == 0
+    assert digest(tmp_path / "twice" / "gan-mlp.safetensors") == digest(tmp_path / "once" / "gan-mlp.safetensors")
+
+
+@pytest.mark.filterwarnings("ignore:passing over a checkpoint")
+def test_damaged_checkpoints_are_refused(tmp_path, capsys):
+    assert train("autoencoder", tmp_path) == 0
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-100])
+    said = refused(capsys, "train", "autoencoder", "--epochs", "0.05", "--precision", "fp32", "--folder", str(tmp_path))
+    assert f"every checkpoint in {tmp_path / 'checkpoints'} is damaged. Delete the folder to start anew." in said
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize("command", ["train", "sample", "evaluate"])
+def test_an_unknown_recipe(command, capsys):
+    said = refused(capsys, command, "vae")
+    assert "'vae'" in said
+    assert all(name in said for name in RECIPES)
+
+
+@pytest.mark.parametrize("arguments, names", [
+    ([], ["train", "sample", "evaluate", "list"]),
+    (["bake"], ["train", "sample", "evaluate", "list"]),
+    (["train", "dcgan", "--version", "hour"], ["minute", "shipped"]),
+    (["train", "dcgan", "--precision", "fp8"], ["fp32", "bf16"]),
+    (["train", "dcgan", "--seed", "x"], ["invalid int value: 'x'"]),
+])  # fmt: skip
+def test_wrong_arguments(arguments, names, capsys):
+    said = refused(capsys, *arguments)
+    assert "usage: python -m genai_lib" in said
+    if arguments:
+        assert all(name in said for name in names)
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "gan-mlp"])
+@pytest.mark.parametrize("epochs", ["0", "0.0001", "-1"])
+def test_too_few_epochs_is_an_error(name, epochs, capsys, tmp_path):
+    said = refused(capsys, "train", name, f"--epochs={epochs}", "--precision", "fp32", "--folder", str(tmp_path))
+    assert said.splitlines()[-1].startswith(f"error: epochs={float(epochs)} makes no step")
+
+
+def test_weights_that_are_not_there(tmp_path, capsys):
+    for command in ("sample", "evaluate"):
+        said = refused(capsys, command, "vae-mlp", "--weights", str(tmp_path))
+        assert said == f"error: there are no weights named 'vae-mlp' in {tmp_path}. There are: none.\n"
+
+
+def test_damaged_weights(tmp_path, capsys):
+    assert train("vae-mlp", tmp_path) == 0
+    path = tmp_path / "vae-mlp.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[1_009] ^= 4
+    path.write_bytes(raw)
+    for command in ("sample", "evaluate"):
+        said = refused(capsys, command, "vae-mlp", "--weights", str(tmp_path))
+        assert said.startswith("error: vae-mlp.safetensors is damaged (SHA-256 ")
+    assert not (tmp_path / "samples.png").exists()
+
+
+def test_a_damaged_set(tmp_path, capsys, monkeypatch):
+    (tmp_path / "manifest.json").write_text((data.store.FOLDER / "manifest.json").read_text())
+    (tmp_path / "mnist.npz").write_bytes(b"not the digits")
+    monkeypatch.setattr(recipes, "load", functools.partial(data.load, folder=tmp_path))
+    said = refused(capsys, "train", "autoencoder", "--epochs", "0.01", "--folder", str(tmp_path / "run"))
+    assert said.startswith("error: mnist.npz is damaged (SHA-256 ")
+
+
+def test_samples_of_what_draws_none(tmp_path, capsys):
+    assert train("autoencoder", tmp_path) == 0
+    said = refused(capsys, "sample", "autoencoder", "--weights", str(tmp_path))
+    assert said == "error: autoencoder is no generative model: it has no way to draw samples\n"
+
+
+@pytest.mark.parametrize("n", ["0", "-3"])
+def test_no_samples(n, capsys):
+    assert refused(capsys, "sample", "dcgan", f"-n={n}") == f"error: -n must be 1 or more, got {n}\n"
+
+
+def test_help_names_commands_and_recipes(capsys):
+    for arguments, expected in (["--help"], ["train", "sample", "evaluate", "list"]), (["train", "--help"], list(RECIPES)):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 0
+        said = capsys.readouterr().out
+        assert all(word in said for word in expected)
+
+
+# ---------------------------------------------------------------- as a program
+
+
+def test_as_a_program(tmp_path):
+    def program(*arguments):
+        return subprocess.run([sys.executable, "-m", "genai_lib", *arguments], capture_output=True, text=True, cwd=tmp_path)
+
+    trained = program("train", "autoencoder", "--epochs", "0.02", "--folder", "run")
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stdout.splitlines()[-1] == "weights: run/autoencoder.safetensors".replace("/", os.sep)
+    assert [line.split()[0] for line in program("list").stdout.splitlines()] == list(RECIPES)
+    unknown = program("train", "vae")
+    assert unknown.returncode == 2
+    assert "Traceback" not in unknown.stderr
+    assert all(name in unknown.stderr for name in RECIPES)
