@@ -48,7 +48,7 @@ def statistics(features: Tensor) -> Statistics:
     if N <= F:
         raise ValueError(f"{N} pictures are too few for {F} features: FID needs many more pictures than features")
     features = features.double()
-    return Statistics(features.mean(dim=0), torch.cov(features.T))
+    return Statistics(features.mean(dim=0), torch.cov(features.T).view(F, F))
 
 
 # ---------------------------------------------------------------- distances between sets of pictures
@@ -91,12 +91,15 @@ def kid(a: Tensor, b: Tensor) -> float:
     a, b = a.double(), b.double()
     m, n, F = len(a), len(b), a.shape[1]
 
-    def kernel(x: Tensor, y: Tensor) -> Tensor:
-        return (x @ y.T / F + 1) ** 3
+    def total(x: Tensor, y: Tensor) -> Tensor:  # Σ k(x_i, y_j), some rows at a time: the whole table would fill the memory
+        return torch.stack([((rows @ y.T).div_(F).add_(1) ** 3).sum() for rows in x.split(250)]).sum()
 
-    within_a = (kernel(a, a).sum() - (a.square().sum(dim=1) / F + 1).pow(3).sum()) / (m * (m - 1))
-    within_b = (kernel(b, b).sum() - (b.square().sum(dim=1) / F + 1).pow(3).sum()) / (n * (n - 1))
-    return (within_a + within_b - 2 * kernel(a, b).mean()).item()
+    def diagonal(x: Tensor) -> Tensor:  # Σ k(x_i, x_i)
+        return (x.square().sum(dim=1) / F + 1).pow(3).sum()
+
+    within_a = (total(a, a) - diagonal(a)) / (m * (m - 1))
+    within_b = (total(b, b) - diagonal(b)) / (n * (n - 1))
+    return (within_a + within_b - 2 * total(a, b) / (m * n)).item()
 
 
 # ---------------------------------------------------------------- bounds, accuracy

@@ -56,7 +56,10 @@ def pack_mnist(source: Path) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for array, (name, md5) in FILES.items():
-            raw = (source / "data" / name).read_bytes()
+            path = source / "data" / name
+            if not path.is_file():
+                raise SystemExit(f"{path} is missing: {source} is not the unpacked package {PACKAGE}.")
+            raw = path.read_bytes()
             found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
             if found != md5:
                 raise SystemExit(f"{name} has MD5 {found}, expected {md5}: this is not the published MNIST.")
