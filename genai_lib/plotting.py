@@ -94,12 +94,15 @@ def curves(
     colours : name → meaning or colour, optional
         A meaning ("real", "generated", "judge", "latent", "baseline") or any colour.
     styles : name → line style, optional
+        ``"-"``, ``"--"``, ``":"``, ``"-."``, or a marker (``"o"``, ``"x"``, ``"s"``) for points without a line.
     log : str
         Axes on a logarithmic scale: ``""``, ``"x"``, ``"y"`` or ``"xy"``.
     """
     ax = panels()[0] if ax is None else ax
     for i, (name, y) in enumerate(columns.items()):
-        ax.plot(_array(x), _array(y), label=name, color=_colour(name, colours, i), linestyle=(styles or {}).get(name, "-"))
+        style = (styles or {}).get(name, "-")
+        drawn = {"marker": style, "linestyle": "none"} if style in ("o", "x", "s") else {"linestyle": style}
+        ax.plot(_array(x), _array(y), label=name, color=_colour(name, colours, i), **drawn)
     if "x" in log:
         ax.set_xscale("log")
     if "y" in log:

@@ -10,6 +10,7 @@ The loop knows no model. Device, several processes and gradient reduction come f
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import warnings
@@ -150,8 +151,8 @@ class Trainer:
             self.resume()
         for player in self.players:
             player.module.train()
-        quiet = {} if self.accelerator.is_main_process else {"disable": True}  # else the environment's TQDM_DISABLE decides
-        bar = tqdm(total=steps, initial=self.step, unit="step", **quiet)
+        quiet = bool(os.environ.get("TQDM_DISABLE")) or not self.accelerator.is_main_process
+        bar = tqdm(total=steps, initial=self.step, unit="step", disable=quiet)
         try:
             with bar, _postponed_interrupt() as interrupted:
                 while self.step < steps:

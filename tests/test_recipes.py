@@ -152,6 +152,24 @@ def test_every_player_touches_all_his_parameters(name):
         assert all(p.grad is not None and p.grad.isfinite().all() for p in player.module.parameters())
 
 
+@pytest.mark.parametrize("name", GANS)
+def test_the_discriminator_sees_real_and_made_digits_in_one_range(name):
+    torch.manual_seed(0)
+    model, (x, y) = RECIPES[name].build().train(), digits("mnist", "test")
+    shown = []
+    model.discriminator.register_forward_pre_hook(lambda module, inputs: shown.append(inputs[0]))
+    discriminator, generator = RECIPES[name].players(model, Effort(epochs=1), 10)
+    discriminator.loss((x[:31], y[:31]), Noise(0))
+    real, made = shown
+    assert torch.equal(real, 2 * x[:31] - 1)  # in [−1, 1], as tanh makes them
+    torch.testing.assert_close(made, model.generator(Noise(0).normal(31, model.generator.latent)))
+    assert not made.requires_grad  # the generator does not move in the other's turn
+    shown.clear()
+    generator.loss((x[:31], y[:31]), Noise(0))
+    assert len(shown) == 1
+    assert shown[0].requires_grad
+
+
 @pytest.mark.parametrize("name", PLAYED)
 def test_bf16_stays_close_to_fp32(name):
     """Eight bits: 0.4 % a number. Every scalar agrees within 5 %, or 0.02 where it is near 0; the KL within 5 % always."""

@@ -24,6 +24,14 @@ def test_binary_pixels_stay_as_they_are():
     assert torch.equal(binarise(x, Noise(1)), x)
 
 
+def test_black_stays_black_and_white_white_at_the_ends_of_the_uniform():
+    class Ends:
+        def uniform(self, *shape):  # the smallest and the largest number a uniform draw can give
+            return torch.tensor([0.0, 0.0, 1 - 2**-24, 1 - 2**-24]).expand(*shape)
+
+    assert binarise(torch.tensor([[0.0, 1.0, 0.0, 1.0]]), Ends()).tolist() == [[0, 1, 0, 1]]
+
+
 def test_binarising_repeats_with_its_seed():
     x = Noise(0).uniform(101, 1, 5, 3)
     assert torch.equal(binarise(x, Noise(2)), binarise(x, Noise(2)))
