@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -101,7 +101,7 @@ def curves(
     ax = panels()[0] if ax is None else ax
     for i, (name, y) in enumerate(columns.items()):
         style = (styles or {}).get(name, "-")
-        drawn = {"marker": style, "linestyle": "none"} if style in ("o", "x", "s") else {"linestyle": style}
+        drawn: dict[str, Any] = {"marker": style, "linestyle": "none"} if style in ("o", "x", "s") else {"linestyle": style}
         ax.plot(_array(x), _array(y), label=name, color=_colour(name, colours, i), **drawn)
     if "x" in log:
         ax.set_xscale("log")
