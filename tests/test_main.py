@@ -94,6 +94,20 @@ def test_train_sample_evaluate(name, tmp_path, capsys):
         assert f"  {figure:24} {value:10.4f}   card: {value:.4f}\n" in said
 
 
+def test_evaluate_writes_on_the_card_when_asked(tmp_path, capsys):
+    assert train("autoencoder", tmp_path) == 0
+    path = tmp_path / "autoencoder.json"
+    right = path.read_text(encoding="utf-8")
+    wrong = right.replace('"squared error": 0.', '"squared error": 9.')
+    path.write_text(wrong, encoding="utf-8")
+    assert main(["evaluate", "autoencoder", "--weights", str(tmp_path)]) == 0
+    assert "   card: 9." in capsys.readouterr().out
+    assert path.read_text(encoding="utf-8") == wrong  # only looked at
+    assert main(["evaluate", "autoencoder", "--weights", str(tmp_path), "--write"]) == 0
+    assert "   card: 9." in capsys.readouterr().out  # what it was before
+    assert path.read_text(encoding="utf-8") == right != wrong
+
+
 def test_the_mixture_is_trained_too(tmp_path, monkeypatch):
     monkeypatch.setattr(recipes, "load", lambda name, split: data.Split(*(t[:1_000] for t in digits(name, split))))
     assert train("mixture", tmp_path, epochs=2) == 0

@@ -116,6 +116,12 @@ def test_curves():
     assert plotting.curves(x, {"real": y}, log="x").get_yscale() == "linear"
 
 
+@pytest.mark.parametrize("style, line, marker", [("o", "None", "o"), ("x", "None", "x"), (":", ":", "None"), ("-.", "-.", "None")])
+def test_a_curve_may_be_points(style, line, marker):
+    (curve,) = plotting.curves([0, 1], {"real": [0, 1]}, styles={"real": style}).lines
+    assert (curve.get_linestyle(), curve.get_marker()) == (line, marker)
+
+
 def test_points():
     sets = {"real": Noise(0).normal(7, 2), "generated": Noise(1).normal(5, 2)}
     ax = plotting.points(sets, limit=3, title="T")
@@ -126,6 +132,7 @@ def test_points():
     assert (ax.get_xlim(), ax.get_ylim(), ax.get_aspect()) == ((-3, 3), (-3, 3), 1)
     assert legend(ax) == ["real", "generated"]
     assert plotting.points({"real": sets["real"]}).get_legend() is None
+    assert plotting.points(sets, legend=False).get_legend() is None
 
 
 def test_a_landscape_shows_the_function_where_it_is():
@@ -151,6 +158,7 @@ def test_a_landscape_shows_the_function_where_it_is():
     assert shade(0, 1.5) > shade(0, -1.5)  # cividis grows lighter with the value; the second axis weighs most
     assert place.width == pytest.approx(place.height, rel=0.01)
     assert ax.figure.axes[1].get_ylabel() == "nats"
+    assert len(plotting.landscape(slope, bar=False).figure.axes) == 1
 
 
 def test_bars():
