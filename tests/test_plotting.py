@@ -116,7 +116,7 @@ def test_curves():
     assert plotting.curves(x, {"real": y}, log="x").get_yscale() == "linear"
 
 
-@pytest.mark.parametrize("style, line, marker", [("o", "None", "o"), ("x", "None", "x"), (":", ":", "None"), ("-.", "-.", "None")])
+@pytest.mark.parametrize("style, line, marker", [("o", "None", "o"), ("x", "None", "x"), (":", ":", "None")])
 def test_a_curve_may_be_points(style, line, marker):
     (curve,) = plotting.curves([0, 1], {"real": [0, 1]}, styles={"real": style}).lines
     assert (curve.get_linestyle(), curve.get_marker()) == (line, marker)
