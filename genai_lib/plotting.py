@@ -130,6 +130,8 @@ def points(
     sets : name → (N, 2)
     limit : float, optional
         Show the square [−limit, limit]².
+    legend : bool
+        Name the sets; leave it out where a panel beside it has the same ones.
     """
     ax = panels(width=3.6, height=3.6)[0] if ax is None else ax
     for i, (name, xy) in enumerate(sets.items()):
