@@ -62,7 +62,8 @@ def mlp_gan(*, latent: int = 100) -> GAN:
     """The fully connected pair of article A, §5.2 (S6): z → 256 → 512 → 784 and 784 → 512 → 256 → 1, no biases.
 
     The discriminator ends in a logit instead of a sigmoid: the losses are computed from logits, which do not round to
-    0 or 1.
+    0 or 1. First weights after He et al. 2015, for the slope of LeakyReLU: the article names none, and with torch's own,
+    which are three times smaller, the pair needs about twenty times as many steps.
     """
     generator = nn.Sequential(
         nn.Linear(latent, 256, bias=False), nn.LeakyReLU(0.2),
@@ -77,7 +78,11 @@ def mlp_gan(*, latent: int = 100) -> GAN:
         nn.Linear(256, 1, bias=False),
         nn.Flatten(0),
     )  # fmt: skip
-    return GAN(Generator(generator, latent), discriminator)
+    gan = GAN(Generator(generator, latent), discriminator)
+    for layer in gan.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, a=0.2)
+    return gan
 
 
 def dcgan(*, latent: int = 64, width: int = 32) -> GAN:
