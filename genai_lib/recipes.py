@@ -31,6 +31,7 @@ from genai_lib.training import Callback, Player, Trainer
 
 Quality = dict[str, float]
 Judge = Callable[[Tensor], Tensor]
+Callbacks = Sequence[Callback] | Callable[[nn.Module], Sequence[Callback]]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Effort:
         ``"fp32"`` or ``"bf16"``.
     ema : float, optional
         Decay of the averaged weights; they are the run's product then.
+    then : Effort, optional
+        A second stage from the weights reached, with a fresh optimiser, schedule and seed + 1.
     """
 
     epochs: float
@@ -55,6 +58,7 @@ class Effort:
     lr: float = 1e-3
     precision: str = "fp32"
     ema: float | None = None
+    then: Effort | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def run(
     *,
     seed: int = 0,
     folder: Path | str | None = None,
-    callbacks: Sequence[Callback] | Callable[[nn.Module], Sequence[Callback]] = (),
+    callbacks: Callbacks = (),
     save_every: int = 500,
     **changes: object,
 ) -> Run:
@@ -141,15 +145,33 @@ def run(
         With model and product in evaluation mode.
     """
     recipe = get(name)
-    effort = replace(recipe.effort(version), **changes)  # type: ignore[arg-type]
+    alone = {"then": None} if "epochs" in changes else {}  # other epochs than the recipe's: one stage of them
+    effort = replace(recipe.effort(version), **alone, **changes)  # type: ignore[arg-type]
     torch.manual_seed(seed)
     model = recipe.build()
     if recipe.fit is not None:
         x = load("mnist", "train").x
         start = time.perf_counter()
         rise = recipe.fit(model, x, Noise(seed), int(effort.epochs))
-        history = {"step": [float(i) for i in range(len(rise))], "log-likelihood": rise}
-        return Run(recipe, effort, model, model, history, time.perf_counter() - start)
+        record = {"step": [float(i) for i in range(len(rise))], "log-likelihood": rise}
+        return Run(recipe, effort, model, model, record, time.perf_counter() - start)
+    history: dict[str, list[float]] = {}
+    seconds, stages = 0.0, [effort] if effort.then is None else [effort, effort.then]
+    for number, stage in enumerate(stages):
+        place = None if folder is None else Path(folder) / f"stage {number + 1}" if number else Path(folder)
+        start = time.perf_counter()
+        trainer, product = _stage(recipe, model, stage, seed + number, callbacks, place, save_every)
+        seconds += time.perf_counter() - start
+        before = history["step"][-1] if history else 0.0
+        for name, column in trainer.history.items():
+            history.setdefault(name, []).extend(before + v if name == "step" else v for v in column)
+    return Run(recipe, effort, model.eval(), product.eval(), history, seconds)
+
+
+def _stage(
+    recipe: Recipe, model: nn.Module, effort: Effort, seed: int, callbacks: Callbacks, folder: Path | None, save_every: int
+) -> tuple[Trainer, nn.Module]:
+    """Play the recipe's game once, from the weights the model has; returns the trainer and the product."""
     assert recipe.players is not None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batches = Batches(*load("mnist", "train", device=device), batch_size=effort.batch_size, seed=seed)
@@ -168,11 +190,8 @@ def run(
         folder=folder,
         save_every=save_every,
     )
-    start = time.perf_counter()
-    history = trainer.run(steps)
-    seconds = time.perf_counter() - start
-    product = average.module if average else recipe.product(model)
-    return Run(recipe, effort, model.eval(), product.eval(), history, seconds)
+    trainer.run(steps)
+    return trainer, average.module if average else recipe.product(model)
 
 
 # ---------------------------------------------------------------- players
@@ -330,7 +349,10 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "vae-conv", "Convolutional VAE", conv_vae,
             minute=Effort(epochs=2, batch_size=128, lr=2e-3),
-            shipped=Effort(epochs=20, batch_size=128, lr=2e-3, precision="bf16"),
+            shipped=Effort(
+                epochs=20, batch_size=128, lr=2e-3, precision="bf16",
+                then=Effort(epochs=4, batch_size=256, lr=3e-4, precision="bf16"),
+            ),
             quality=_conv_vae_quality, players=_vae_players,
         ),
         Recipe(

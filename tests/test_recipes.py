@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -199,8 +200,7 @@ def test_a_run_in_bf16_learns():
 
 
 def test_a_gans_product_is_its_generator():
-    run = few("gan-mlp", 3)
-    assert RECIPES["gan-mlp"].minute.ema is None
+    run = few("gan-mlp", 3, ema=None)
     assert isinstance(run.model, GAN)
     assert run.product is run.model.generator
 
@@ -345,3 +345,21 @@ def test_another_precision_and_an_impossible_decay_are_refused():
         few("autoencoder", 1, precision="fp8")
     with pytest.raises(ValueError, match=r"decay must lie in \[0, 1\), got 1.5"):
         EMA(torch.nn.Linear(1, 1), decay=1.5)
+
+
+def test_a_second_stage_goes_on_from_the_first(monkeypatch, tmp_path):
+    """The second effort starts from the weights that the first one reached; finished stages are not played again."""
+    first, second = 5 * 512 / 60_000, 3 * 512 / 60_000
+    staged = replace(
+        RECIPES["vae-map"],
+        minute=Effort(epochs=first, batch_size=512, then=Effort(epochs=second, batch_size=512, lr=1e-4)),
+    )
+    monkeypatch.setitem(RECIPES, "vae-map", staged)
+    whole = recipes.run("vae-map", folder=tmp_path / "whole")
+    assert whole.history["step"][-1] == 8
+    again = recipes.run("vae-map", folder=tmp_path / "whole")  # both stages are found finished
+    alone = recipes.run("vae-map", epochs=first)  # other epochs: one stage
+    assert alone.history["step"][-1] == 5
+    weights = [torch.cat([p.flatten() for p in run.model.parameters()]) for run in (whole, again, alone)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])

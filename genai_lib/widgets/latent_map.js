@@ -47,7 +47,7 @@ const inWords = ([a, b]) => `z = (${number(a)}, ${number(b)})`;
 function isDark(el) { // the Jupyter Book page, Colab, JupyterLab and VS Code say it; elsewhere the text's colour does
   const html = document.documentElement, body = document.body;
   const said = html.dataset.theme || html.getAttribute("theme") || body.dataset.vscodeThemeKind;
-  if (said) return said.includes("dark");
+  if (said) return /dark|high-contrast$/.test(said);
   if (body.dataset.jpThemeLight) return body.dataset.jpThemeLight === "false";
   const [r, g, b] = (getComputedStyle(el.parentElement || el).color.match(/[\d.]+/g) || [0, 0, 0]).map(Number);
   return 0.299 * r + 0.587 * g + 0.114 * b > 128;
@@ -69,7 +69,7 @@ const FRAME = `
     <canvas class="lm-digit" role="img"></canvas>
     <div>
       <p class="lm-read"><output class="lm-z" aria-live="off"></output><span class="lm-density"></span></p>
-      <button type="button" class="lm-draw">Draw z ~ N(0, I)</button>
+      <button type="button" class="lm-draw">Random z ~ N(0, I)</button>
       <label><input type="checkbox" class="lm-lattice">decode the whole map</label>
     </div>
   </div>
@@ -92,8 +92,14 @@ function render({ model, el }) {
   digit.width = digit.height = side;
   plane.setAttribute("aria-valuemin", -extent);
   plane.setAttribute("aria-valuemax", extent);
+  const pointAt = (i) => ({ z: [0, 2].map((byte) => points.getInt16(SIZE_OF_POINT * i + byte, true) / STEPS_PER_UNIT),
+    label: points.getUint8(SIZE_OF_POINT * i + 4) });
+  const encoded = Array.from({ length: count }, (_, i) => pointAt(i));
+  const labelled = encoded.some(({ label }) => label !== UNLABELLED);
+  const beyond = encoded.filter(({ z }) => Math.max(...z.map(Math.abs)) > extent).length;
   note.textContent = "Drag the point, tap the map, or use the arrow keys (with Shift: larger steps). The rings hold 39 %, 86 % and 99 % of "
-    + "all draws from the prior." + (count ? ` Each small digit is the posterior mean of one test picture, ${count.toLocaleString("en")} in all.` : "");
+    + "all draws from the prior." + (count ? ` Each small ${labelled ? "digit" : "dot"} is the posterior mean of one picture, `
+    + `${count.toLocaleString("en")} in all${beyond ? `, ${beyond.toLocaleString("en")} of them beyond the edge` : ""}.` : "");
 
   // ---------------------------------------------------------------- z: one number pair, kept to two decimals, as it is shown
   const onMap = (value) => Math.round(100 * Math.min(extent, Math.max(-extent, value))) / 100 + 0;
@@ -157,11 +163,9 @@ function render({ model, el }) {
     } else {
       const palette = CLASSES[dark ? "dark" : "light"];
       c.font = `600 ${Math.max(7.5, width / 42)}px ${style.fontFamily}`;
-      for (let i = 0; i < count; i++) {
-        const at = SIZE_OF_POINT * i, label = points.getUint8(at + 4);
+      for (const { z, label } of encoded) {
         c.fillStyle = palette[label] || colour("soft");
-        c.fillText(label === UNLABELLED ? "·" : label, px(points.getInt16(at, true) / STEPS_PER_UNIT),
-          py(points.getInt16(at + 2, true) / STEPS_PER_UNIT));
+        c.fillText(label === UNLABELLED ? "•" : label, px(z[0]), py(z[1]));
       }
     }
 

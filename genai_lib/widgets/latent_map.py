@@ -9,7 +9,8 @@ Source of the figure: Kingma & Welling 2014, appendix A (the learned data manifo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ class LatentMap(anywidget.AnyWidget):
             If the model has no decoder, or no encoder though images are given.
         ValueError
             If the decoder is of another kind or size, if half precision changes what it draws by more than 2/255 in some
-            pixel, or if images and labels do not fit together.
+            pixel, if images and labels do not fit together, or if max_points is negative.
         """
         layers, weights = _copy_decoder(vae)
         widget = cls(layers, weights, points=_encode(vae, images, labels, max_points), z=z, extent=extent)
@@ -127,7 +128,7 @@ class LatentMap(anywidget.AnyWidget):
         if h.ndim not in (1, 2) or h.shape[-1] != 2:
             raise ValueError(f"z must have shape (2,) or (N, 2), got {h.shape}.")
         values = np.frombuffer(self.weights, dtype="<f2").astype(np.float32)
-        for i, (width_in, width_out) in enumerate(zip(self.layers, self.layers[1:], strict=False)):
+        for i, (width_in, width_out) in enumerate(pairwise(self.layers)):
             matrix, bias, values = np.split(values, [width_in * width_out, (width_in + 1) * width_out])
             h = (np.maximum(h, 0) if i else h) @ matrix.reshape(width_out, width_in).T + bias  # (…, width_out)
         side = math.isqrt(self.layers[-1])
@@ -145,14 +146,14 @@ class LatentMap(anywidget.AnyWidget):
 
         grid = np.linspace(-self.extent, self.extent, 9, dtype=np.float32)
         z = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2)
-        decode = getattr(vae, "decode", None) or getattr(vae, "decoder", vae)
+        decode: Callable[[Tensor], Tensor] = getattr(vae, "decode", getattr(vae, "decoder", vae))
         with torch.no_grad():
-            theirs = decode(torch.from_numpy(z).to(next(vae.parameters()).device)).sigmoid().cpu().numpy()
+            theirs = decode(torch.from_numpy(z).to(next(vae.parameters()))).sigmoid().float().cpu().numpy()
         gap = float(np.abs(theirs.reshape(len(z), -1) - self.decode(z).reshape(len(z), -1)).max())
         if not gap <= 2 / 255:
-            raise ValueError(f"the copied decoder differs from the model by up to {gap:.3g} in a pixel (allowed: 2/255). Either "
-                             "its forward() does more than its layers in order, or it returns probabilities instead of logits, "
-                             f"or its weights are too large for half precision. {HINT}")
+            raise ValueError(f"the copied decoder differs from the model by up to {gap:.3g} in a pixel (allowed: 2/255). "
+                             "Either its forward() does more than its layers in order, or it returns probabilities instead "
+                             f"of logits, or its weights are too large for half precision. {HINT}")
 
     def __repr__(self) -> str:
         count = len(self.points) // POINT.itemsize
@@ -161,12 +162,13 @@ class LatentMap(anywidget.AnyWidget):
 
 
 def _count(layers: Sequence[int]) -> int:
-    return sum((width_in + 1) * width_out for width_in, width_out in zip(layers, layers[1:], strict=False))
+    return sum((width_in + 1) * width_out for width_in, width_out in pairwise(layers))
 
 
 def _check_layers(layers: Sequence[int]) -> None:
     if len(layers) < 2 or layers[0] != 2:
-        raise ValueError(f"the map is a plane, so the decoder must take 2 latent dimensions; its layers are {list(layers)}. {HINT}")
+        raise ValueError("the map is a plane, so the decoder must take 2 latent dimensions; "
+                         f"its layers are {list(layers)}. {HINT}")
     if math.isqrt(layers[-1]) ** 2 != layers[-1]:
         raise ValueError(f"the decoder must end in the pixels of a square picture, such as 784; got {layers[-1]}. {HINT}")
     if _count(layers) > MAX_PARAMETERS:
@@ -195,10 +197,12 @@ def _copy_decoder(vae: nn.Module) -> tuple[list[int], bytes]:
     _check_layers(layers)
     arrays: list[np.ndarray] = []
     for step in linear:
-        arrays += [step.weight.detach().cpu().numpy().ravel(),
-                   np.zeros(step.out_features) if step.bias is None else step.bias.detach().cpu().numpy()]
-    with np.errstate(over="ignore"):  # an infinity is caught when the copy is held against the model
-        return layers, np.concatenate(arrays).astype("<f2").tobytes()
+        bias = step.weight.new_zeros(step.out_features) if step.bias is None else step.bias
+        arrays += [tensor.detach().float().cpu().numpy().ravel() for tensor in (step.weight, bias)]
+    values = np.concatenate(arrays)
+    if not np.abs(values).max() <= np.finfo(np.float16).max:  # false for nan, too
+        raise ValueError(f"the decoder has weights up to {np.abs(values).max():.3g}; half precision ends at 65504. {HINT}")
+    return layers, values.astype("<f2").tobytes()
 
 
 def _encode(vae: nn.Module, images: Tensor | None, labels: Tensor | None, max_points: int) -> bytes:
@@ -213,11 +217,14 @@ def _encode(vae: nn.Module, images: Tensor | None, labels: Tensor | None, max_po
         raise ValueError(f"one label a picture, please: got {len(images)} images and {len(labels)} labels.")
     if labels is not None and not bool(((labels >= 0) & (labels <= 9)).all()):
         raise ValueError("labels must lie between 0 and 9: the map has ten colours.")
-    if not hasattr(vae, "encode"):
+    if max_points < 0:
+        raise ValueError(f"max_points must be 0 or more, got {max_points}.")
+    encode: Callable[[Tensor], tuple[Tensor, Tensor]] | None = getattr(vae, "encode", None)
+    if encode is None:
         raise TypeError(f"{type(vae).__name__} has no encode(x) -> (mu, logvar), so images cannot be placed on the map. "
                         "Leave images out, or pass the whole VAE.")
     with torch.no_grad():
-        mu = vae.encode(images[:max_points].to(next(vae.parameters()).device))[0].cpu().numpy()
+        mu = encode(images[:max_points].to(next(vae.parameters())))[0].float().cpu().numpy()
     packed = np.zeros(len(mu), dtype=POINT)
     limit = np.iinfo(np.int16)
     packed["x"], packed["y"] = np.clip(np.rint(mu.T * STEPS_PER_UNIT), limit.min, limit.max)

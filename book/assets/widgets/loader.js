@@ -63,6 +63,7 @@
       }
       await (await (ready[id] ||= prepare(id)))(box);
     } catch (error) {
+      console.error(error);
       box.textContent = `This figure could not be started in your browser (${error.message}). Open the chapter in Jupyter or Colab to use it.`;
     }
   }
