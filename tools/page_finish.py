@@ -1,12 +1,12 @@
 """The last touch on each page: what the theme brings and this book does without.
 
-A Sphinx extension. When all pages are written it goes through them once and
+A Sphinx extension. When the pages are written it goes through them once and
 
 - drops the theme's icon script (1.5 MB; `book/assets/course.css` draws the few icons that are used);
 - gives each control the name it shows, and each part of the page a landmark, which a screen reader needs;
-- drops the address of the page from its metadata where the page has none yet.
+- leaves one first heading and one title on a page, and drops its address where it has none yet.
 
-A change that finds nothing to change stops the build: after an update of the theme somebody has to look.
+A change that every page needs and one does not take stops the build: after an update of the theme somebody has to look.
 """
 
 from __future__ import annotations
@@ -14,35 +14,64 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that autodoc finds genai_lib
 
-# (what it is, pattern, replacement)
-CHANGES = [
-    ("the icon script", re.compile(r'\s*<script[^>]*src="[^"]*fontawesome\.js[^"]*"[^>]*></script>'), ""),
+# (what it is, pattern, replacement); each page has to have it
+EVERYWHERE = [
+    ("the icon script", r'\s*<!--[^>]*custom icons -->\s*<script[^>]*src="[^"]*fontawesome\.js[^"]*"[^>]*></script>', ""),
+    ("the side bar", r'<div id="pst-primary-sidebar"', r'<div id="pst-primary-sidebar" role="region" aria-label="The book"'),
+    ("the search button", r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1"),
+]
+# the same, where a page has it
+SOMEWHERE = [
+    ("the arrows of the side bar", r"<summary>(?=<span class=\"toctree-toggle\")", '<summary aria-label="Pages below this one">'),
+    ("the printed title", r'(<div id="jb-print-docs-body" class="onlyprint">\s*)<h1>(.*?)</h1>', r'\1<p class="h1">\2</p>'),
+    ("a title said twice", r"<title>\s*(.+?) &#8212; \1\s*</title>", r"<title>\1</title>"),
+    ("a reference", r'role="doc-biblioentry"', 'role="listitem"'),
+    ("an address that is none", r'<meta property="og:url" content="(?!https?:)[^"]*" />\s*', ""),
+    ("the second and third viewport", r'(<meta name="viewport"[^>]*>)(.*?)<meta name="viewport"[^>]*>', r"\1\2"),
+    ("the second and third viewport", r'(<meta name="viewport"[^>]*>)(.*?)<meta name="viewport"[^>]*>', r"\1\2"),
 ]
 
 
 def finish(html: str) -> tuple[str, list[str]]:
-    """The finished page, and the names of the changes that found nothing."""
+    """The finished page, and the names of the changes that every page needs and this one did not take."""
     missed = []
-    for name, pattern, replacement in CHANGES:
-        html, found = pattern.subn(replacement, html)
+    for name, pattern, replacement in EVERYWHERE:
+        html, found = re.subn(pattern, replacement, html)
         if not found:
             missed.append(name)
+    for _, pattern, replacement in SOMEWHERE:
+        html = re.sub(pattern, replacement, html, flags=re.DOTALL)
     return html, missed
 
 
+def remember(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """Note which pages this build writes; the others were finished when they were written."""
+    app.pages_to_finish.add(pagename)  # type: ignore[attr-defined]
+
+
 def finish_all(app: Sphinx, failed: Exception | None) -> None:
-    """Finish every page of a build that went well."""
+    """Finish every page that a successful build has written."""
     if failed or app.builder.name != "html":
         return
+    for pagename in sorted(app.pages_to_finish):  # type: ignore[attr-defined]
+        path = Path(app.builder.get_outfilename(pagename))  # type: ignore[attr-defined]
+        html, missed = finish(path.read_text(encoding="utf-8"))
+        if missed:
+            raise ExtensionError(f"tools/page_finish.py does not find {', '.join(missed)} in {pagename}: "
+                                 "has the theme changed? Compare its pages with the patterns there.")
+        path.write_text(html, encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
+    app.pages_to_finish = set()  # type: ignore[attr-defined]
+    app.connect("html-page-context", remember)
     app.connect("build-finished", finish_all)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    return {"parallel_read_safe": True, "parallel_write_safe": False}
