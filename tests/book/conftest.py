@@ -25,8 +25,8 @@ LOCAL = ("file:", "data:", "blob:", "about:", "http://localhost:", "http://127.0
 
 def build_site(source: Path, target: Path) -> Path:
     """Build the book in `source` below `target`, warnings being errors; return the folder of its pages."""
-    command = [sys.executable, "-m", "jupyter_book", "build", str(source), "--path-output", str(target),
-               "-W", "--keep-going"]
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source),
+               "--path-output", str(target), "-W", "--keep-going"]
     done = subprocess.run(command, capture_output=True, text=True)
     html = target / "_build" / "html"
     if done.returncode or not (html / "index.html").is_file():
