@@ -92,6 +92,7 @@ def page(browser: Browser, foreign_requests: list[str], console_errors: list[str
             foreign_requests.append(route.request.url)
             route.abort()
 
+    context.set_default_timeout(90_000)  # on a machine that does other things too, a page of formulas takes its time
     context.route("**/*", gate)
     page = context.new_page()
     page.on("console", lambda message: console_errors.append(f"{page.url}: {message.text}")
