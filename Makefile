@@ -135,6 +135,11 @@ bench: $(VENV)/$(STAMP)  ## the benchmarks: this library beside what a reader wo
 	$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[bench]'
 	$(PY) benchmarks/vae_training.py --pythae
 	$(PY) benchmarks/gan_throughput.py
+	$(PY) benchmarks/gan_quality.py
+
+.PHONY: sweep
+sweep: $(VENV)/$(STAMP)  ## run the shipped sweeps again (about half an hour)
+	$(PY) benchmarks/k8_autoencoder.py --out genai_lib/data/k8_autoencoder.json
 
 .PHONY: clean
 clean:  ## remove what the commands above have made, environments too
