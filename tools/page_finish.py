@@ -4,7 +4,9 @@ A Sphinx extension. When the pages are written it goes through them once and
 
 - drops the theme's icon script (1.5 MB; `book/assets/course.css` draws the few icons that are used);
 - gives each control the name it shows, and each part of the page a landmark, which a screen reader needs;
-- leaves one first heading and one title on a page, and drops its address where it has none yet.
+- gives figures their size and loads them when the reader comes near;
+- leaves one first heading and one title on a page, lets formulas of several lines have a number, and drops the page's
+  address where it has none yet.
 
 A change that every page needs and one does not take stops the build: after an update of the theme somebody has to look.
 """
@@ -12,6 +14,7 @@ A change that every page needs and one does not take stops the build: after an u
 from __future__ import annotations
 
 import re
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,10 +36,30 @@ SOMEWHERE = [
     ("the printed title", r'(<div id="jb-print-docs-body" class="onlyprint">\s*)<h1>(.*?)</h1>', r'\1<p class="h1">\2</p>'),
     ("a title said twice", r"<title>\s*(.+?) &#8212; \1\s*</title>", r"<title>\1</title>"),
     ("a reference", r'role="doc-biblioentry"', 'role="listitem"'),
+    # Sphinx wraps every formula of several lines in `split`, which allows no number in it.
+    ("a numbered formula",
+     r"\\begin\{split\}\s*(\\begin\{aligned\}(?:(?!\\end\{split\}).)*?\\tag\{[^}]*\}\s*)\\end\{split\}", r"\1"),
     ("an address that is none", r'<meta property="og:url" content="(?!https?:)[^"]*" />\s*', ""),
     ("another viewport", r'(<meta name="viewport"[^>]*>)(.*?)<meta name="viewport"[^>]*>', r"\1\2"),
     ("another viewport", r'(<meta name="viewport"[^>]*>)(.*?)<meta name="viewport"[^>]*>', r"\1\2"),
 ]
+
+
+PICTURE = re.compile(r'<img (?![^>]*(?:width|style)=)([^>]*src="([^"]*_images/[^"]*\.png)"[^>]*>)')
+
+
+def size(png: Path) -> tuple[int, int]:
+    """Width and height of a PNG in pixels, from its header."""
+    return struct.unpack(">II", png.read_bytes()[16:24])
+
+
+def pictures_wait(html: str, folder: Path) -> str:
+    """Let each figure load when the reader comes near it, and keep its place free until then; `folder` is the page's."""
+    def with_size(found: re.Match[str]) -> str:
+        width, height = size(folder / found[2])
+        return f'<img loading="lazy" width="{width}" height="{height}" {found[1]}'
+
+    return PICTURE.sub(with_size, html)
 
 
 def finish(html: str) -> tuple[str, list[str]]:
@@ -66,7 +89,7 @@ def finish_all(app: Sphinx, failed: Exception | None) -> None:
         if missed:
             raise ExtensionError(f"tools/page_finish.py does not find {', '.join(missed)} in {pagename}: "
                                  "has the theme changed? Compare its pages with the patterns there.")
-        path.write_text(html, encoding="utf-8")
+        path.write_text(pictures_wait(html, path.parent), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
