@@ -108,5 +108,5 @@ def test_bf16_stays_close_to_fp32(name):
     exact, logits = gan.generator(z), gan.discriminator(Noise(1).normal(7, 1, 28, 28))
     with torch.autocast("cpu", torch.bfloat16):
         rough, rough_logits = gan.generator(z), gan.discriminator(Noise(1).normal(7, 1, 28, 28))
-    torch.testing.assert_close(rough.float(), exact, atol=0.05, rtol=0)  # bf16 keeps 8 bits: 0.4 % a number, three layers, He's weights
+    torch.testing.assert_close(rough.float(), exact, atol=0.05, rtol=0)  # bf16 keeps 8 bits; three layers
     torch.testing.assert_close(rough_logits.float(), logits, atol=0.05, rtol=0.02)
