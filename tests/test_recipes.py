@@ -54,11 +54,11 @@ def test_each_recipe_is_filed_under_its_own_name():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_minute_version_is_the_shorter_one(name):
+def test_the_minute_version_is_never_the_longer_one(name):
     recipe = recipes.get(name)
     assert recipe.effort("minute") is recipe.minute
     assert recipe.effort("shipped") is recipe.shipped
-    assert recipe.minute.epochs < recipe.shipped.epochs
+    assert recipe.minute.epochs <= recipe.shipped.epochs
 
 
 @pytest.mark.parametrize("name", [n for n in PLAYED if n not in GANS])

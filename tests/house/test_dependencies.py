@@ -82,7 +82,7 @@ def test_every_pinned_version_exists_for_every_python_we_promise(python):
     checked = 0
     for name in PINNED:
         try:
-            wanted = metadata(name)["Requires-Python"]
+            wanted = metadata(name).get("Requires-Python")
         except PackageNotFoundError:  # another system's package: nothing installed to ask
             continue
         checked += 1
