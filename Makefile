@@ -140,6 +140,7 @@ bench: $(VENV)/$(STAMP)  ## the benchmarks: this library beside what a reader wo
 .PHONY: sweep
 sweep: $(VENV)/$(STAMP)  ## run the shipped sweeps again (about half an hour)
 	$(PY) benchmarks/k8_autoencoder.py --out genai_lib/data/k8_autoencoder.json
+	$(PY) benchmarks/gan_mlp_passes.py --out genai_lib/data/gan_mlp_passes.json
 
 .PHONY: clean
 clean:  ## remove what the commands above have made, environments too

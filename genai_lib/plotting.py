@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from torch import Tensor
 
 from genai_lib.data.pictures import tile
@@ -156,7 +157,7 @@ def landscape(
     bar: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Fill the square [−limit, limit]² with a function's value at each point.
+    """Fill the square [−limit, limit]² with a function's value at each point: white for the lowest, purple for the highest.
 
     Parameters
     ----------
@@ -171,7 +172,8 @@ def landscape(
     grid = torch.stack(torch.meshgrid(side, side, indexing="xy"), dim=2).view(-1, 2)
     with torch.no_grad():
         height = _array(function(grid)).reshape(121, 121)
-    filled = ax.contourf(_array(side), _array(side), height, levels=levels, cmap="cividis")
+    shades = LinearSegmentedColormap.from_list("judge", ["white", JUDGE])  # light enough for points in every colour
+    filled = ax.contourf(_array(side), _array(side), height, levels=levels, cmap=shades)
     if bar:
         ax.figure.colorbar(filled, ax=ax).set_label(colourbar)
     ax.grid(False)
