@@ -7,16 +7,17 @@ All sides train the same network with the same loss (summed Bernoulli cross-entr
 machine in the same run, one after another. The clock counts training only: not loading, not the evaluation after each epoch.
 
 The usual script: a DataLoader that fetches digits one at a time, turns each into a PIL picture and that into a tensor,
-batches of 128, Adam at 1e-3, until the goal is reached.
+batches of 128, Adam at 1e-3, until the goal is reached. (Its data set is written out below; torchvision's own, measured beside it,
+needs a fifth more time: 4.5 s a pass instead of 3.8 s on the machine of the shipped figures.)
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +45,9 @@ class UsualDigits(Dataset[tuple[Tensor, int]]):
         return len(self.x)
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        picture = Image.fromarray(self.x[i].numpy(), mode="L")
-        return torch.from_numpy(np.array(picture, copy=True))[None].to(torch.float32).div(255), int(self.y[i])
+        picture = Image.fromarray(self.x[i].numpy())
+        pixels = torch.from_numpy(np.array(picture, np.uint8, copy=True)).view(picture.height, picture.width, 1)
+        return pixels.permute(2, 0, 1).contiguous().to(torch.float32).div(255), int(self.y[i])
 
 
 class UsualVAE(nn.Module):
@@ -97,10 +99,12 @@ def _order(out: tuple[Tensor, Tensor, Tensor], x: Tensor) -> tuple[Tensor, Tenso
     return out[0], x, out[1], out[2]
 
 
-def library(test: Tensor, **changes: object) -> tuple[float, float]:
-    """(seconds of training, test loss in nats) of the recipe, with as many epochs as the goal needs."""
-    run = recipes.run("vae-mlp", "minute", epochs=4, **changes)
-    return run.seconds, -metrics.mean_elbo(run.product, test)  # type: ignore[arg-type]
+def library(test: Tensor, seed: int, precision: str) -> tuple[float, float]:
+    """(seconds of training, test loss in nats) of the recipe, with as many passes as the goal needs."""
+    run = recipes.run(
+        "vae-mlp", "minute", seed=seed, precision=precision, epochs=3.4, batch_size=128, lr=8e-3, beta2=0.97
+    )
+    return run.seconds, -metrics.mean_elbo(run.product, test)
 
 
 def pythae(test: Tensor, *, epochs: int) -> tuple[float, float]:
@@ -148,28 +152,27 @@ def pythae(test: Tensor, *, epochs: int) -> tuple[float, float]:
     return seconds, -metrics.mean_elbo(ours, test)
 
 
-def repeat(side: Callable[[], tuple[float, float]], times: int) -> tuple[float, float]:
-    """Median seconds, worst nats."""
-    results = [side() for _ in range(times)]
-    return sorted(s for s, _ in results)[times // 2], max(n for _, n in results)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pythae", action="store_true", help="also run pythae's trainer for 10 epochs")
     parser.add_argument("--epochs", type=int, default=15, help="most epochs of the usual script")
-    parser.add_argument("--repeat", type=int, default=3, help="runs of the library's side")
+    parser.add_argument("--seeds", type=int, default=5, help="runs of the library's side, some before the script, some after")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
     setup(seed=0)
     test = load("mnist", "test").x
+    ours: dict[str, list[tuple[float, float]]] = {"fp32": [], "bf16": []}
     figures: dict[str, object] = {"goal, nats": GOAL, "machine": pretrained.machine()}
-    sides: dict[str, dict[str, object]] = {"library, fp32": {}, "library, bf16": {"precision": "bf16"}}
-    for name, changes in sides.items():
-        seconds, nats = repeat(lambda changes=changes: library(test, **changes), options.repeat)  # type: ignore[misc]
-        figures[name] = {"seconds": seconds, "nats": nats}
-        print(f"{name}: {seconds:.1f} s, {nats:.2f} nats (median and worst of {options.repeat})", flush=True)
+
+    def some(seeds: range) -> None:
+        for seed in seeds:
+            for precision, results in ours.items():
+                results.append(library(test, seed, precision))
+                print(f"library, {precision}, seed {seed}: {results[-1][0]:.1f} s, {results[-1][1]:.2f} nats", flush=True)
+
+    some(range(options.seeds // 2))
     record = usual_script(test, most_epochs=options.epochs)
+    some(range(options.seeds // 2, options.seeds))
     seconds, nats = record[-1]
     figures["usual script"] = {"seconds": seconds, "nats": nats, "epochs": len(record)}
     print(f"usual script: {seconds:.1f} s, {nats:.2f} nats after {len(record)} epochs")
@@ -177,11 +180,11 @@ def main() -> None:
         other, its = pythae(test, epochs=10)
         figures["pythae"] = {"seconds": other, "nats": its, "epochs": 10}
         print(f"pythae's trainer, 10 epochs: {other:.1f} s, {its:.2f} nats")
-    for name in sides:
-        ours = figures[name]
-        assert isinstance(ours, dict)
-        verdict = f"{seconds / ours['seconds']:.1f} times sooner" if max(ours["nats"], nats) <= GOAL else "goal not reached"
-        print(f"{name}, against the usual script: {verdict}")
+    for precision, results in ours.items():
+        middle, worst = statistics.median(s for s, _ in results), max(n for _, n in results)
+        figures[f"library, {precision}"] = {"seconds, median": middle, "nats, worst": worst, "seeds": len(results)}
+        verdict = f"{seconds / middle:.1f} times sooner" if max(worst, nats) <= GOAL else "goal not reached"
+        print(f"library, {precision}: {middle:.1f} s (median), {worst:.2f} nats (worst); against the usual script: {verdict}")
     if options.out:
         options.out.write_text(json.dumps(figures, indent=2) + "\n")
 

@@ -162,9 +162,8 @@ def run(
     seconds, stages = 0.0, [effort] if effort.then is None else [effort, effort.then]
     for number, stage in enumerate(stages):
         place = None if folder is None else Path(folder) / f"stage {number + 1}" if number else Path(folder)
-        start = time.perf_counter()
-        trainer, product = _stage(recipe, model, stage, seed + number, callbacks, place, save_every)
-        seconds += time.perf_counter() - start
+        trainer, product, took = _stage(recipe, model, stage, seed + number, callbacks, place, save_every)
+        seconds += took
         before = history["step"][-1] if history else 0.0
         for name, column in trainer.history.items():
             history.setdefault(name, []).extend(before + v if name == "step" else v for v in column)
@@ -173,8 +172,8 @@ def run(
 
 def _stage(
     recipe: Recipe, model: nn.Module, effort: Effort, seed: int, callbacks: Callbacks, folder: Path | None, save_every: int
-) -> tuple[Trainer, nn.Module]:
-    """Play the recipe's game once, from the weights the model has; returns the trainer and the product."""
+) -> tuple[Trainer, nn.Module, float]:
+    """Play the recipe's game once, from the weights the model has; returns trainer, product and seconds of training."""
     assert recipe.players is not None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batches = Batches(*load("mnist", "train", device=device), batch_size=effort.batch_size, seed=seed)
@@ -193,8 +192,9 @@ def _stage(
         folder=folder,
         save_every=save_every,
     )
+    start = time.perf_counter()
     trainer.run(steps)
-    return trainer, average.module if average else recipe.product(model)
+    return trainer, average.module if average else recipe.product(model), time.perf_counter() - start
 
 
 # ---------------------------------------------------------------- players

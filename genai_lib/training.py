@@ -138,6 +138,7 @@ class Trainer:
         self._sums: dict[str, Tensor] = {}
         for player in self.players:
             player.module.to(self.device)
+        self._others = {p.name: _parameters_of_others(p, self.players) for p in self.players}
 
     # ------------------------------------------------------------ the loop
 
@@ -205,8 +206,7 @@ class Trainer:
     @contextmanager
     def _only(self, player: Player) -> Iterator[None]:
         """Freeze everybody else's parameters: no gradient is computed for them, none is left behind in them."""
-        mine = {id(p) for p in player.module.parameters()}
-        others = [p for q in self.players for p in q.module.parameters() if id(p) not in mine and p.requires_grad]
+        others = [p for p in self._others[player.name] if p.requires_grad]
         for p in others:
             p.requires_grad_(False)
         try:
@@ -304,6 +304,11 @@ class Trainer:
                 "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             },
         }
+
+
+def _parameters_of_others(player: Player, players: Sequence[Player]) -> list[nn.Parameter]:
+    mine = {id(p) for p in player.module.parameters()}
+    return [p for q in players for p in q.module.parameters() if id(p) not in mine]
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
