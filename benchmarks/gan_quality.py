@@ -21,8 +21,8 @@ def main() -> None:
     setup(seed=0)
     judge = pretrained.judge()
     assert judge is not None
-    real = metrics.in_batches(judge, load("mnist", "test").x)
-    floor = metrics.in_batches(judge, load("mnist", "train").x[:10_000])
+    real = metrics.in_batches(judge.features, load("mnist", "test").x)
+    floor = metrics.in_batches(judge.features, load("mnist", "train").x[:10_000])
     print(f"floor, real against real:  FID {metrics.fid(floor, real):.3f}  KID {metrics.kid(floor, real):.4f}", flush=True)
     mixture = recipes.sample_quality(pretrained.load("mixture"), judge)
     print(f"mixture of Gaussians:      FID {mixture['fid']:.3f}  KID {mixture['kid']:.4f}", flush=True)

@@ -9,6 +9,7 @@ N pictures, F features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from genai_lib.models.vae import VAE
 from genai_lib.noise import Noise
-from genai_lib.objectives import elbo, iwae_bound
+from genai_lib.objectives import elbo, iwae_bound, next_token_nll
 
 # ---------------------------------------------------------------- features
 
@@ -102,6 +103,118 @@ def kid(a: Tensor, b: Tensor) -> float:
     return (within_a + within_b - 2 * total(a, b) / (m * n)).item()
 
 
+# ---------------------------------------------------------------- faithful, diverse, new
+
+
+def balls(centres: Tensor, points: Tensor, *, k: int) -> tuple[Tensor, Tensor]:
+    """Draw an open ball around each centre (N, F), as far as its k-th nearest fellow, and count the points (M, F) inside.
+
+    Returns
+    -------
+    (M,) number of balls that hold each point, and (N,) whether each ball holds any point.
+
+    Raises
+    ------
+    ValueError
+        If there are not more than k centres.
+    """
+    if len(centres) <= k:
+        raise ValueError(f"each of {len(centres)} pictures needs {k} neighbours: give more pictures or a smaller k")
+    middle = centres.double().mean(dim=0)  # distances from here, in float64: nothing is lost where features are far from 0
+    centres, points = centres.double() - middle, points.double() - middle
+    hits, held = torch.zeros(len(points), dtype=torch.int64, device=points.device), []
+    for rows in centres.split(500):  # 500 × N distances at a time
+        near = torch.cdist(rows, centres).topk(k + 1, dim=1, largest=False).values  # the nearest is the centre itself
+        inside = torch.cdist(rows, points) < near[:, -1:]  # (500, M)
+        hits += inside.sum(dim=0)
+        held.append(inside.any(dim=1))
+    return hits, torch.cat(held)
+
+
+class PrecisionRecall(NamedTuple):
+    """Precision, the share of generated pictures that look real; recall, the share of real ones that could be generated."""
+
+    precision: float
+    recall: float
+
+
+def precision_recall(real: Tensor, generated: Tensor, *, k: int = 3) -> PrecisionRecall:
+    """Share of generated features (M, F) within the balls of the real (N, F), and the other way round.
+
+    One outlier among the real pictures has a huge ball and forgives much: `density_coverage` is the remedy.
+
+    Source: Kynkäänniemi et al. 2019, eq. 1–2.
+    """
+    shares = [(balls(a, b, k=k)[0] > 0).double().mean().item() for a, b in ((real, generated), (generated, real))]
+    return PrecisionRecall(*shares)
+
+
+class DensityCoverage(NamedTuple):
+    """Density, 1 for fresh real pictures, more in a crowd; coverage, the share of real ones with a generated neighbour."""
+
+    density: float
+    coverage: float
+
+
+def density_coverage(real: Tensor, generated: Tensor, *, k: int = 5) -> DensityCoverage:
+    """How many of the real balls (N, F) hold a generated point (M, F), over k; and how many balls hold any.
+
+    Source: Naeem et al. 2020, §3.
+    """
+    hits, held = balls(real, generated, k=k)
+    return DensityCoverage(hits.double().mean().item() / k, held.double().mean().item())
+
+
+def nearest(x: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """For each row of x (N, …) the Euclidean distance to its nearest row of `others` (M, …), and which: (N,) and (N,)."""
+    middle = others.flatten(1).mean(dim=0)
+    x, others = x.flatten(1) - middle, others.flatten(1) - middle
+    found = torch.cat([torch.cdist(rows, others).argmin(dim=1) for rows in x.split(500)])
+    parts = zip(x.split(500), found.split(500), strict=True)
+    return torch.cat([(rows - others[i]).norm(dim=1) for rows, i in parts]), found  # measured again: a copy is at 0 exactly
+
+
+class Memorisation(NamedTuple):
+    """Distances to the nearest training picture, from generated (M,) and from real test pictures (N,), and two verdicts.
+
+    `closer` is the chance that a generated picture lies closer than a test picture: 1/2 for new pictures, 1 for copies.
+    `copies` is the share of generated pictures closer than all but 1 % of the test pictures: 0.01 for new ones.
+    """
+
+    generated: Tensor
+    test: Tensor
+    closer: float
+    copies: float
+
+
+def memorisation(generated: Tensor, train: Tensor, test: Tensor) -> Memorisation:
+    """Is the generator closer to its training pictures than fresh real pictures are? Sets of pixels or features (·, …).
+
+    A distance alone says nothing: digits resemble each other. The reference is real pictures that the generator never saw.
+
+    Source: Meehan, Chaudhuri & Dasgupta 2020 (`closer` is their Mann–Whitney statistic, as a probability).
+    """
+    d, reference = nearest(generated, train)[0], nearest(test, train)[0]
+    ordered = reference.sort().values
+    nearer, as_near = torch.searchsorted(ordered, d), torch.searchsorted(ordered, d, right=True)  # (M,) of the test pictures
+    closer = 1 - (nearer + as_near).double().mean().item() / (2 * len(test))  # a tie counts half
+    return Memorisation(d, reference, closer, (nearer < 0.01 * len(test)).double().mean().item())
+
+
+def vendi_score(x: Tensor) -> float:
+    """Effective number of different rows of x (N, …): 1 if all point one way, N if all are orthogonal, never more than wide.
+
+    It is e to the entropy of the eigenvalues of the table of cosines over N. Give pixels, or features with far more numbers
+    than classes. The mean distance between pairs would be blind to collapse within a class: one digit of each class,
+    repeated, has 94 % of the test digits' mean distance; its score is 7, theirs 24.
+
+    Source: Friedman & Dieng 2023, definition 3.1.
+    """
+    unit = nn.functional.normalize(x.flatten(1).double(), dim=1)  # (N, F)
+    values = torch.linalg.eigvalsh(unit.T @ unit / len(x)).clamp(min=0)  # (F,): those of the (N, N) table that are not 0
+    return torch.special.entr(values).sum().exp().item()
+
+
 # ---------------------------------------------------------------- bounds, accuracy
 
 
@@ -128,7 +241,7 @@ def bernoulli_entropy(x: Tensor) -> float:
     return (torch.special.entr(x) + torch.special.entr(1 - x)).flatten(1).sum(dim=1).double().mean().item()
 
 
-def accuracy(classifier: nn.Module, x: Tensor, y: Tensor) -> float:
+def accuracy(classifier: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> float:
     """Share of pictures x whose most likely class is y."""
     return (in_batches(classifier, x).argmax(dim=1) == y).double().mean().item()
 
@@ -139,6 +252,67 @@ def psnr(x: Tensor, reference: Tensor) -> Tensor:
     It needs a reference: right for a reconstruction, undefined for a sample.
     """
     return -10 * (x - reference).square().flatten(1).mean(dim=1).log10()
+
+
+def ssim(x: Tensor, reference: Tensor) -> Tensor:
+    """Structural similarity of pixels (B, C, H, W) in [0, 1], at most 1: means, contrasts and patterns of small windows.
+
+    It needs a reference, as `psnr` does, and 11 pixels each way. Source: Wang et al. 2004, eq. 13, and their settings.
+    """
+    from skimage.metrics import structural_similarity  # a second to import: only who asks waits
+
+    pairs = zip(x.cpu().numpy(), reference.cpu().numpy(), strict=True)
+    settings = {"channel_axis": 0, "data_range": 1.0, "gaussian_weights": True, "use_sample_covariance": False}
+    return torch.tensor([structural_similarity(a, b, **settings) for a, b in pairs]).to(x)
+
+
+def bits_per_dimension(nll: Tensor, x: Tensor) -> Tensor:
+    """−log p(x) (B,) in nats as bits for each number in x (B, …): 8 for grey pixels of which nothing is known."""
+    return nll / (x[0].numel() * math.log(2))
+
+
+class Detection(NamedTuple):
+    """A discriminator's accuracy; and precision, recall and F1 of its verdict "real". Shares from 0 to 1."""
+
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+
+
+def detection(real_logits: Tensor, fake_logits: Tensor) -> Detection:
+    """Score a discriminator that says "real" where its logit is above 0.
+
+    About 1/2 is what a *perfect* generator or a *useless* discriminator leads to: the scores cannot tell one from the other.
+    """
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+
+    truth = torch.cat([torch.ones_like(real_logits), torch.zeros_like(fake_logits)]).cpu() > 0
+    said = torch.cat([real_logits, fake_logits]).cpu() > 0
+    scores = precision_recall_fscore_support(truth, said, average="binary", zero_division=0.0)[:3]
+    return Detection(float(accuracy_score(truth, said)), *map(float, scores))
+
+
+# ---------------------------------------------------------------- text
+
+
+def text_nll(model: Callable[[Tensor], Tensor], tokens: Tensor, *, context: int) -> float:
+    """Total −log p of all tokens (N,) but the first, in nats; each is predicted once, from 1 to `context` before it."""
+    whole = (len(tokens) - 1) // context * context  # windows that share their ends, then what is left
+    rows = tokens[: whole + 1].unfold(0, context + 1, context) if whole else tokens.new_zeros(0, 2)
+    parts = [*rows.split(100), tokens[None, whole:]]  # (100, context + 1) each, (1, …)
+    with torch.no_grad():
+        return sum(next_token_nll(model, part).double().sum().item() for part in parts if part.numel() > 1)
+
+
+def bits_per_character(nll: float, characters: int) -> float:
+    """A text's total −log p (nats) in bits per character: comparable between vocabularies, as perplexity is not."""
+    return nll / (characters * math.log(2))
+
+
+def perplexity(nll: float, tokens: int) -> float:
+    """e to the nats per token: the number of equally likely tokens among which the choice would be as hard."""
+    return math.exp(nll / tokens)
 
 
 # ---------------------------------------------------------------- how sure?

@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from genai_lib.models.diffusion import Diffusion, Flow
 from genai_lib.models.vae import VAE, reparameterise
 from genai_lib.noise import Noise
 
@@ -65,6 +66,31 @@ def gaussian_nll(mean: Tensor, x: Tensor, *, sigma: float = 1.0) -> Tensor:
     """
     constant = 0.5 * math.log(2 * math.pi) + math.log(sigma)
     return (0.5 * ((x - _precise(mean)) / sigma).square() + constant).flatten(1).sum(dim=1)
+
+
+def discretised_logistic_nll(mean: Tensor, log_scale: Tensor, x: Tensor) -> Tensor:
+    """−log P(x), where P(k / 255) is the mass of Logistic(mean, e^log_scale) within half a grey level of k / 255.
+
+    The outermost levels get the tails, so the 256 masses sum to 1: a true likelihood of grey pixels. Between a and b it is
+    σ(b) − σ(a) = σ(b) σ(−a) (1 − e^(a − b)), whose logarithm and gradients stay exact where the difference would round to 0.
+
+    Parameters
+    ----------
+    mean, log_scale, x : (B, …)
+        In pixel units; x is a multiple of 1 / 255 in [0, 1].
+
+    Returns
+    -------
+    (B,) nats per example, summed over pixels.
+
+    Source: Salimans et al. 2017, eq. 2, with one component.
+    """
+    inverse = (-_precise(log_scale)).exp()
+    centred, half = x - _precise(mean), 0.5 / 255
+    below = F.logsigmoid(inverse * (centred + half)).masked_fill(x == 1, 0.0)  # log P(level ≤ x)
+    above = F.logsigmoid(-inverse * (centred - half)).masked_fill(x == 0, 0.0)  # log P(level ≥ x)
+    overlap = (-torch.expm1(-2 * half * inverse)).log().masked_fill((x == 0) | (x == 1), 0.0)
+    return -(below + above + overlap).flatten(1).sum(dim=1)
 
 
 # ---------------------------------------------------------------- bounds of the VAE
@@ -178,6 +204,30 @@ def iwae_bound(
     return torch.cat(log_weights, dim=1).logsumexp(dim=1) - math.log(k)
 
 
+# ---------------------------------------------------------------- next tokens
+
+
+def next_token_nll(model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+    """−Σ_t log p(x_t+1 | x_1 … x_t): every token but the first is predicted from those before it.
+
+    Parameters
+    ----------
+    model : function (B, T) → (B, T, V)
+        Logits of the token *after* each of those given.
+    tokens : (B, T + 1) int64
+        The shift by one happens here and nowhere else: the model is given the first T, and owes the last T.
+
+    Returns
+    -------
+    (B,) nats per example, *summed* over the T predicted tokens. Over T it is nats per token; a model that knows
+    nothing has log V of them.
+
+    Source: Bengio et al. 2003, §2 (the chain rule, maximum likelihood).
+    """
+    logits, targets = model(tokens[:, :-1]), tokens[:, 1:]  # (B, T, V), (B, T)
+    return F.cross_entropy(_precise(logits).transpose(1, 2), targets, reduction="none").sum(dim=1)
+
+
 # ---------------------------------------------------------------- the game of the GAN
 
 
@@ -232,12 +282,12 @@ def game_loss(name: str) -> GameLoss:
     return GAME_LOSSES[name]
 
 
-def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, noise: Noise) -> Tensor:
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, noise: Noise) -> Tensor:
     """E (‖∇ critic(x̂)‖₂ − 1)² at points x̂ = α·real + (1 − α)·fake, with α *uniform* on [0, 1], one an example.
 
     Parameters
     ----------
-    critic : nn.Module
+    critic : nn.Module or function
         (B, …) → (B,).
     real, fake : (B, …)
     noise : Noise
@@ -254,3 +304,74 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, noise: Noise
     between = (alpha * real.detach() + (1 - alpha) * fake.detach()).requires_grad_()
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+# ---------------------------------------------------------------- denoising
+
+
+def denoising_loss(
+    model: Diffusion | Flow, x: Tensor, noise: Noise, *, y: Tensor | None = None, drop: float = 0.1
+) -> Tensor:
+    """Squared error of what the network predicts from noisy pictures: ε or v for a `Diffusion`, ε − x_0 for a `Flow`.
+
+    Parameters
+    ----------
+    model : Diffusion or Flow
+    x : (B, C, H, W)
+        Pixels in [0, 1].
+    noise : Noise
+        Draws a time and ε an example, and whose condition is dropped.
+    y : (B,) classes or (B, F) vectors, optional
+    drop : float
+        Share of examples whose condition is replaced by none (−1 or zeros): guidance needs the network without it too.
+
+    Returns
+    -------
+    (B,) squared errors, summed over pixels: about C·H·W for a `Diffusion` that predicts ε = 0. Not a likelihood.
+
+    Source: Ho et al. 2020, eq. 14; Lipman et al. 2023, eq. 23; Ho & Salimans 2022, algorithm 1.
+    """
+    x_t, t, target = model.corrupt(2 * x - 1, noise)
+    if y is not None:
+        lost = (noise.uniform(len(y)) < drop).view(-1, *[1] * (y.ndim - 1))  # (B,) or (B, 1)
+        y = y.masked_fill(lost, 0.0 if y.is_floating_point() else -1)
+    return (_precise(model.network(x_t, t, y)) - target).square().flatten(1).sum(dim=1)
+
+
+def discretised_gaussian_nll(mean: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    """−log of the probability that N(mean, sigma²) gives to each pixel's bin, 2 / 255 wide: (B,) nats, summed over pixels.
+
+    `mean` and `x` (B, …) in [−1, 1]; x has 256 levels, and the two outer bins reach to infinity (Ho et al. 2020, eq. 13).
+    """
+    far, mean = 1e4, _precise(mean)
+    low = torch.where(x < -1 + 1 / 255, -far, (x - 1 / 255 - mean) / sigma)
+    high = torch.where(x > 1 - 1 / 255, far, (x + 1 / 255 - mean) / sigma)
+    right = low + high > 0  # mirror such bins: left of 0, where Φ is small, no digits are lost
+    low, high = torch.where(right, -high, low), torch.where(right, -low, high)
+    log_high = torch.special.log_ndtr(high)
+    return -(log_high + torch.log1p(-(torch.special.log_ndtr(low) - log_high).exp())).flatten(1).sum(dim=1)
+
+
+def diffusion_bound(model: Diffusion, x: Tensor, noise: Noise, *, y: Tensor | None = None, t: Tensor | None = None) -> Tensor:
+    """Lower bound on log P(x) of pixels x = k / 255 (B, C, H, W): −(L_T + Σ_t L_{t−1} + L_0), (B,) nats per example.
+
+    The sum is estimated from one random step t in 2 … T an example, without bias but with much noise: average over many.
+    Give the steps t (B,) instead to choose the terms; the mean over t = 2 … T is the whole bound.
+
+    Source: Ho et al. 2020, eq. 5 and 8, with σ_t² = β̃_t (β_1 for the pixels) and x̂_0 clipped as in sampling.
+    """
+    x0, q, steps = 2 * x - 1, model.schedule, model.schedule.T - 1
+    t = 2 + noise.integers(steps, len(x)) if t is None else t
+    first, last = torch.ones_like(t), torch.full_like(t, q.T)
+
+    def denoised(t: Tensor) -> tuple[Tensor, Tensor]:
+        x_t = q.q_sample(x0, t, noise.normal(*x.shape))
+        return x_t, q.predict_x0(x_t, t, _precise(model.epsilon(x_t, t / q.T, y))).clamp(-1, 1)
+
+    x_t, guess = denoised(t)
+    (truth, variance), (mean, _) = q.posterior(x0, x_t, t), q.posterior(guess, x_t, t)
+    between = ((truth - mean).square() / (2 * variance)).flatten(1).sum(dim=1)
+    decoder = discretised_gaussian_nll(denoised(first)[1], x0, q.beta_t[1].sqrt().to(x))
+    signal, sigma = q.scales(last, x)
+    prior = gaussian_kl((signal * x0).flatten(1), (2 * sigma.log()).expand_as(x).flatten(1))
+    return -(prior + steps * between + decoder)

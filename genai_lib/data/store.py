@@ -1,7 +1,7 @@
 """The packed sets: where they lie, what their hashes are, how they become tensors.
 
-``manifest.json`` lists each file with its SHA-256 and the number of examples of each split; `tools/pack_data.py`
-writes both.
+``manifest.json`` lists each file with its SHA-256, what it holds (pictures where nothing is said) and the number of
+examples (of a text: characters) in each split; `tools/pack_data.py` writes both.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).parent
+OPENED_WITH = {"pictures": "load", "text": "load_text", "poems": "load_poems", "levels": "load_levels"}
 
 
 class DataError(RuntimeError):
@@ -31,19 +33,21 @@ class Split(NamedTuple):
 
 
 def names(folder: Path | str = FOLDER) -> list[str]:
-    """Names of the packed sets."""
-    return sorted(_manifest(Path(folder)))
+    """Names of the sets: the packed ones, and in the package's own folder those that are made when asked for."""
+    return sorted({*_manifest(Path(folder)), *(["digits8"] if Path(folder) == FOLDER else [])})
 
 
 def load(name: str, split: str = "train", *, device: torch.device | str = "cpu", folder: Path | str = FOLDER) -> Split:
-    """Load one split of a packed set.
+    """Load one split of a set of pictures.
 
     Parameters
     ----------
     name : str
         A name from `names()`, e.g. ``"mnist"``.
     split : str
-        ``"train"`` (60,000 digits of MNIST) or ``"test"`` (10,000).
+        ``"train"`` or ``"test"``: 60,000 and 10,000 digits of ``"mnist"``; 1,500 and 297 of scikit-learn's ``"digits8"``,
+        in their order; of ``"emoji"`` (labelled with one of 8 groups) nine and one of ten *concepts*, so that a man, a
+        woman and a person who cook stay together.
     device : torch.device or str
         Where the tensors shall live. Batches cut from them are born there.
     folder : path
@@ -57,20 +61,49 @@ def load(name: str, split: str = "train", *, device: torch.device | str = "cpu",
     Raises
     ------
     DataError
-        For an unknown name, a wrong split, a missing file, a damaged file.
+        For an unknown name, a set that holds something else, a wrong split, a missing file, a damaged file.
     """
+    if name == "digits8" and Path(folder) == FOLDER:
+        return _digits8(split, torch.device(device))
+    arrays = read(name, split, "pictures", folder)
+    x = torch.from_numpy(arrays["x"]).to(device)
+    y = torch.from_numpy(arrays["y"]).to(device, torch.int64)
+    return Split(x.to(torch.float32).div_(255), y)
+
+
+def read(name: str, split: str, kind: str, folder: Path | str) -> dict[str, np.ndarray]:
+    """Read the arrays of one split, after all checks: ``{"x": …, "y": …}`` where the file has ``train_x``, ``train_y``."""
     folder = Path(folder)
     manifest = _manifest(folder)
     if name not in manifest:
-        raise DataError(f"there is no set named {name!r}. The sets are: {', '.join(sorted(manifest))}.")
+        raise DataError(f"there is no set named {name!r}. The sets are: {', '.join(names(folder))}.")
     entry = manifest[name]
-    if split not in entry["splits"]:
-        raise DataError(f"{name} has no split named {split!r}. Its splits are: {', '.join(entry['splits'])}.")
+    held = entry.get("kind", "pictures")
+    if held != kind:
+        raise DataError(f"{name} holds {held}, not {kind}: open it with {OPENED_WITH[held]}().")
+    _check(name, split, entry["splits"])
     packed = _read(folder / entry["file"], entry["sha256"])
     with np.load(io.BytesIO(packed)) as arrays:
-        x = torch.from_numpy(arrays[f"{split}_x"]).to(device)
-        y = torch.from_numpy(arrays[f"{split}_y"]).to(device, torch.int64)
-    return Split(x.to(torch.float32).div_(255), y)
+        return {key.removeprefix(f"{split}_"): arrays[key] for key in arrays.files if key.startswith(f"{split}_")}
+
+
+def read_text(name: str, split: str, kind: str, folder: Path | str, *, part: str = "text") -> str:
+    """Read a part of one split that is stored as the bytes of a UTF-8 text."""
+    return read(name, split, kind, folder)[part].tobytes().decode()
+
+
+def _check(name: str, split: str, splits: Iterable[str]) -> None:
+    if split not in splits:
+        raise DataError(f"{name} has no split named {split!r}. Its splits are: {', '.join(splits)}.")
+
+
+def _digits8(split: str, device: torch.device) -> Split:
+    _check("digits8", split, ("train", "test"))
+    from sklearn.datasets import load_digits  # a second of import time that only this set needs
+
+    x, y = map(torch.from_numpy, load_digits(return_X_y=True))  # (1797, 64) grey values 0 … 16
+    rows = slice(1_500) if split == "train" else slice(1_500, None)
+    return Split((x[rows].view(-1, 1, 8, 8) / 16).to(device, torch.float32), y[rows].to(device, torch.int64))
 
 
 def _manifest(folder: Path) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,10 @@ B batch, Z latent dimensions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genai_lib.noise import Noise
@@ -36,15 +39,15 @@ class VAE(nn.Module):
 
     Parameters
     ----------
-    encoder : nn.Module
+    encoder : nn.Module or function
         (B, C, H, W) → (B, 2Z): mu and logvar side by side.
-    decoder : nn.Module
+    decoder : nn.Module or function
         (B, Z) → (B, C, H, W): logits of the pixels for a Bernoulli decoder.
     latent : int
         Z.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, latent: int) -> None:
+    def __init__(self, encoder: Callable[[Tensor], Tensor], decoder: Callable[[Tensor], Tensor], latent: int) -> None:
         super().__init__()
         self.encoder, self.decoder, self.latent = encoder, decoder, latent
 
@@ -68,6 +71,37 @@ class VAE(nn.Module):
         return self.decode(noise.normal(n, self.latent)).sigmoid()
 
 
+class ConditionalVAE(nn.Module):
+    """A VAE that is told the class: q(z|x, y) and p(x|z, y), prior p(z) = N(0, I) (Sohn, Lee & Yan 2015).
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        (B, C·H·W + classes) → (B, 2Z).
+    decoder : nn.Module
+        (B, Z + classes) → (B, C, H, W), logits of the pixels.
+    latent, classes : int
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, latent: int, classes: int) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.latent, self.classes = encoder, decoder, latent, classes
+
+    def given(self, y: Tensor) -> VAE:
+        """The VAE that remains when the classes y (B,) are fixed: every bound of a VAE holds for it."""
+        told = F.one_hot(y, self.classes).float()  # (B, classes)
+
+        def decode(z: Tensor) -> Tensor:  # z (B·m, Z) when each picture has m draws
+            return self.decoder(torch.cat([z, told.repeat_interleave(len(z) // len(told), dim=0)], dim=1))
+
+        return VAE(lambda x: self.encoder(torch.cat([x.flatten(1), told], dim=1)), decode, self.latent)
+
+    @torch.no_grad()
+    def sample(self, n: int, noise: Noise, *, y: Tensor | None = None) -> Tensor:
+        """Draw n pictures of the classes y (n,), or of any if none are given: mean pixels, (n, C, H, W) in [0, 1]."""
+        return self.given(noise.integers(self.classes, n) if y is None else y).sample(n, noise)
+
+
 def mlp_vae(*, latent: int = 20, width: int = 400) -> VAE:
     """The fully connected VAE 784 → width → latent → width → 784, the size of the usual introductory example."""
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, width), nn.ReLU(), nn.Linear(width, 2 * latent))
@@ -75,6 +109,15 @@ def mlp_vae(*, latent: int = 20, width: int = 400) -> VAE:
         nn.Linear(latent, width), nn.ReLU(), nn.Linear(width, 784), nn.Unflatten(1, (1, 28, 28))
     )
     return VAE(encoder, decoder, latent)
+
+
+def conditional_vae(*, latent: int = 10, width: int = 400, classes: int = 10) -> ConditionalVAE:
+    """The fully connected VAE, told the digit."""
+    encoder = nn.Sequential(nn.Linear(784 + classes, width), nn.ReLU(), nn.Linear(width, 2 * latent))
+    decoder = nn.Sequential(
+        nn.Linear(latent + classes, width), nn.ReLU(), nn.Linear(width, 784), nn.Unflatten(1, (1, 28, 28))
+    )
+    return ConditionalVAE(encoder, decoder, latent, classes)
 
 
 def map_vae() -> VAE:

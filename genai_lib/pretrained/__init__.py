@@ -130,8 +130,8 @@ def measure(name: str, product: nn.Module) -> recipes.Quality:
 
 
 def judge() -> recipes.Judge | None:
-    """The shipped classifier's features: pictures (B, 1, 28, 28) in [0, 1] → (B, 64). None before it has been trained."""
-    return load("classifier").features if "classifier" in names() else None
+    """The shipped classifier, which judges pictures (B, 1, 28, 28) in [0, 1]. None before it has been trained."""
+    return load("classifier") if "classifier" in names() else None
 
 
 def sha256(path: Path) -> str:

@@ -7,7 +7,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
+from genai_lib import data
 from genai_lib.data import DataError, load, names, store
 
 # The labels of MNIST, counted by LeCun, Cortes and Burges' files themselves: zeros, ones, …, nines.
@@ -67,13 +69,54 @@ def test_the_manifest_tells_the_truth():
         packed = (store.FOLDER / entry["file"]).read_bytes()
         assert hashlib.sha256(packed).hexdigest() == entry["sha256"]
         with np.load(store.FOLDER / entry["file"]) as arrays:
-            rows = {f"{split}_{part}": n for split, n in entry["splits"].items() for part in "xy"}
-            assert {name: len(arrays[name]) for name in arrays.files} == rows
+            if entry.get("kind", "pictures") == "pictures":
+                rows = {f"{split}_{part}": n for split, n in entry["splits"].items() for part in "xy"}
+                assert {name: len(arrays[name]) for name in arrays.files if not name.endswith("_names")} == rows
+            else:
+                assert arrays.files == [f"{split}_text" for split in entry["splits"]]
 
 
-def test_names_lists_the_packed_sets():
-    assert "mnist" in names()
-    assert names() == sorted(json.loads((store.FOLDER / "manifest.json").read_text()))
+def test_names_lists_the_sets():
+    assert names() == ["digits8", "emoji", "macbeth", "mnist", "shakespeare", "sokoban", "tang"]
+    assert set(names()) - {"digits8"} == set(json.loads((store.FOLDER / "manifest.json").read_text()))
+
+
+# ---------------------------------------------------------------- scikit-learn's digits
+
+
+def test_the_small_digits_are_scikit_learns():
+    train, test = load("digits8"), load("digits8", "test")
+    theirs = load_digits()
+    for part, rows in ((train, slice(1_500)), (test, slice(1_500, None))):
+        assert (part.x.dtype, part.y.dtype) == (torch.float32, torch.int64)
+        assert np.array_equal(part.x.numpy()[:, 0] * 16, theirs.images[rows])
+        assert np.array_equal(part.y.numpy(), theirs.target[rows])
+    assert (len(train.x), len(test.x)) == (1_500, 297)
+    assert (train.x.min().item(), train.x.max().item()) == (0.0, 1.0)
+
+
+def test_the_small_digits_go_where_they_are_wanted_and_belong_to_the_package_alone(folder):
+    assert load("digits8", device="meta").x.device.type == "meta"
+    assert refusal("digits8", "valid") == "digits8 has no split named 'valid'. Its splits are: train, test."
+    assert refusal("digits8", folder=folder) == "there is no set named 'digits8'. The sets are: tiny."
+
+
+# ---------------------------------------------------------------- the emoji
+
+
+def test_the_emoji_are_small_colour_pictures_on_white():
+    parts = {split: load("emoji", split) for split in ("train", "test")}
+    assert {split: tuple(part.x.shape) for split, part in parts.items()} == {
+        "train": (1_485, 3, 32, 32), "test": (159, 3, 32, 32)}  # fmt: skip
+    x = torch.cat([part.x for part in parts.values()])
+    assert (x.min().item(), x.max().item()) == (0.0, 1.0)
+    corners = x[:, :, [0, 0, -1, -1], [0, -1, 0, -1]]
+    assert (corners == 1).all()  # white
+    assert (x.flatten(1).std(dim=1) > 0.01).all()  # and something is on each
+    assert ((x.amax(dim=1) - x.amin(dim=1)).flatten(1).amax(dim=1) > 0.3).float().mean() > 0.75  # most are coloured
+    for part in parts.values():
+        assert part.y.bincount(minlength=8).min() > 0
+        assert part.y.max() == 7
 
 
 # ---------------------------------------------------------------- a folder of one's own
@@ -105,6 +148,13 @@ def refusal(*arguments, **keywords):
 def test_an_unknown_name():
     sets = ", ".join(names())
     assert refusal("mnits") == f"there is no set named 'mnits'. The sets are: {sets}."
+
+
+@pytest.mark.parametrize("name, holds, door", [
+    ("shakespeare", "text", "load_text"), ("tang", "poems", "load_poems"), ("sokoban", "levels", "load_levels")])  # fmt: skip
+def test_a_set_that_holds_something_else(name, holds, door):
+    assert refusal(name) == f"{name} holds {holds}, not pictures: open it with {door}()."
+    assert callable(getattr(data, door))
 
 
 def test_a_wrong_split():

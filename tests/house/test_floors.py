@@ -88,12 +88,23 @@ def test_no_two_files_import_each_other():
     assert done >= set(graph)
 
 
+def lines_of_code(path: Path) -> int:
+    """Lines that are not blank, not a comment and not part of a docstring."""
+    text = path.read_text(encoding="utf-8")
+    told: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            told |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    lines = enumerate(text.splitlines(), start=1)
+    return sum(bool(line.strip()) and not line.strip().startswith("#") and number not in told for number, line in lines)
+
+
 def test_a_reader_can_read_the_library():
-    lengths = {path.relative_to(ROOT): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    lengths = {path.relative_to(ROOT): lines_of_code(path) for path in FILES}
     assert sum(lengths.values()) <= 3_500
     models = {name: length for name, length in lengths.items() if "models" in name.parts}
     assert len(models) >= 5
-    assert {name: length for name, length in models.items() if length > 220} == {}
+    assert {name: length for name, length in models.items() if length > 150} == {}
 
 
 def test_importing_the_library_does_no_work():

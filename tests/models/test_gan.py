@@ -110,3 +110,50 @@ def test_bf16_stays_close_to_fp32(name):
         rough, rough_logits = gan.generator(z), gan.discriminator(Noise(1).normal(7, 1, 28, 28))
     torch.testing.assert_close(rough.float(), exact, atol=0.05, rtol=0)  # bf16 keeps 8 bits; three layers
     torch.testing.assert_close(rough_logits.float(), logits, atol=0.05, rtol=0.02)
+
+
+# ---------------------------------------------------------------- told the class, in colour, without a norm
+
+
+def test_a_colour_pair_makes_and_judges_colour_pictures():
+    gan = dcgan(size=32, channels=3, width=5).eval()
+    drawn = gan.sample(7, Noise(0))
+    assert drawn.shape == (7, 3, 32, 32)
+    assert gan.discriminator(drawn).shape == (7,)
+
+
+def test_a_side_that_cannot_be_halved_twice_is_refused():
+    with pytest.raises(ValueError, match="the side of a picture must be a multiple of 4, got 30"):
+        dcgan(size=30)
+
+
+def test_a_conditional_generator_draws_the_classes_it_is_asked_for():
+    torch.manual_seed(0)
+    generator = dcgan(classes=3, width=5).generator.eval()
+    y = torch.tensor([0, 1, 2, 0, 1])
+    drawn = generator.sample(5, Noise(0), y=y)
+    z = Noise(0).normal(5, 64)
+    torch.testing.assert_close(drawn, (generator.layers(z * generator.embedding.weight[y]) + 1) / 2)
+    assert not torch.allclose(drawn, generator.sample(5, Noise(0), y=(y + 1) % 3))
+    assert torch.equal(generator.sample(5, Noise(0)), generator.sample(5, Noise(0)))  # unasked, it chooses classes itself
+
+
+def test_a_conditional_discriminator_adds_the_projection_on_the_class():
+    torch.manual_seed(0)
+    told = dcgan(classes=3, width=5).discriminator.eval()
+    x, y = Noise(1).normal(7, 1, 28, 28), torch.tensor([0, 1, 2, 0, 1, 2, 2])
+    torch.testing.assert_close(told(x, y), told.head(told.features(x))[:, 0])  # it begins by ignoring the class
+    nn.init.normal_(told.embedding.weight)
+    h = told.features(x)
+    expected = [told.head(h[i]).squeeze() + told.embedding.weight[y[i]] @ h[i] for i in range(7)]
+    torch.testing.assert_close(told(x, y), torch.stack(expected))
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+def test_without_the_norm_a_picture_is_judged_alone(normalised):
+    """In training mode: the gradient penalty needs each picture's own slope."""
+    critic = dcgan(width=5, normalised=normalised).discriminator.train()
+    x = Noise(0).normal(4, 1, 28, 28).requires_grad_()
+    (slope,) = torch.autograd.grad(critic(x)[0], x)
+    alone = slope[1:].abs().max().item() == 0
+    assert alone is not normalised

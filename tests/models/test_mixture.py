@@ -9,12 +9,13 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Theirs
-from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
+from torch.distributions import Bernoulli, Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
 from genai_lib import Noise
-from genai_lib.models.mixture import GaussianMixture, PictureMixture
+from genai_lib.models.mixture import BernoulliMixture, GaussianMixture, PictureMixture, climb, pick
 
 K, D = 3, 5
+DIAGONAL = pytest.mark.parametrize("diagonal", [False, True], ids=["full", "diagonal"])
 
 
 def mixture(seed):
@@ -98,21 +99,81 @@ def test_sampling_repeats_with_its_key():
     assert not torch.equal(model.sample(7, Noise(1)), model.sample(7, Noise(2)))
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_diagonal_mixture_is_a_full_one_without_covariances(seed):
+    """Values, gradients and samples, against torch, scikit-learn and our own full mixture with the same numbers."""
+    full = mixture(seed)
+    spread = full.factors.diagonal(dim1=1, dim2=2).clone()  # (K, D)
+    full.factors.copy_(torch.diag_embed(spread))
+    model = GaussianMixture(K, D, diagonal=True).double()
+    model.load_state_dict(full.state_dict() | {"factors": spread})
+    x = (2 * Noise(seed, 1).normal(101, D).double()).requires_grad_()
+    parts = Independent(Normal(model.means, spread), 1)
+    oracle = MixtureSameFamily(Categorical(model.weights), parts)
+    torch.testing.assert_close(model.log_prob(x), oracle.log_prob(x))
+    gradients = [torch.autograd.grad(density.log_prob(x).sum(), x)[0] for density in (model, oracle, full)]
+    torch.testing.assert_close(gradients[0], gradients[1])
+    torch.testing.assert_close(gradients[0], gradients[2])
+    theirs = Theirs(K, covariance_type="diag")
+    theirs.weights_, theirs.means_, theirs.precisions_cholesky_ = (v.numpy() for v in (model.weights, model.means, 1 / spread))
+    np.testing.assert_allclose(model.log_prob(x).detach().numpy(), theirs.score_samples(x.detach().numpy()), rtol=1e-9)
+    torch.testing.assert_close(model.float().sample(101, Noise(seed, 2)), full.float().sample(101, Noise(seed, 2)))
+
+
+@DIAGONAL
+def test_a_density_needs_no_numbers_to_know_its_shape_and_keeps_the_order_of_the_batch(diagonal):
+    model = GaussianMixture(K, D, diagonal=diagonal)
+    x, order = Noise(0).normal(7, D), Noise(1).permutation(7)
+    torch.testing.assert_close(model.log_prob(x[order]), model.log_prob(x)[order])
+    assert model.to("meta").log_prob(x.to("meta")).shape == (7,)
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_picks_are_as_frequent_as_they_are_probable(rows):
+    p = torch.tensor([0.0, 0.3, 0.0, 0.6, 0.1])
+    u = Noise(0).uniform(10_007)
+    picks = pick(p.expand(10_007, 5) if rows else p, u)
+    shares = picks.bincount(minlength=5) / 10_007
+    assert ((shares - p).abs() <= 6 * (p * (1 - p) / 10_007).sqrt()).all()  # never one of probability 0
+    edges = torch.tensor([0.0, 0.25, 0.75, 1 - 2**-24])
+    assert pick(torch.tensor([0.0, 0.25, 0.0, 0.5, 0.25]), edges).tolist() == [1, 3, 4, 4]
+
+
 # ---------------------------------------------------------------- expectation-maximisation
+
+
+def test_climbing_alternates_the_two_steps_and_stops():
+    """One parameter, t; the "log-likelihood" is −t², and each M step halves t."""
+    t, trace = [torch.tensor(8.0)], []
+
+    def expect():
+        trace.append("E")
+        return -t[-1].square().expand(3), t[-1] / 2
+
+    def maximise(value):
+        trace.append("M")
+        t.append(value)
+
+    assert climb(expect, maximise, steps=50, tolerance=1.0) == [-64.0, -16.0, -4.0, -1.0, -0.25]  # the last gains 0.75
+    assert trace == ["E", "M"] * 4 + ["E"]
+    assert len(climb(expect, maximise, steps=2, tolerance=-math.inf)) == 2
 
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("steps", [1, 13])
-def test_em_takes_the_same_steps_as_scikit_learn(seed, steps):
+@DIAGONAL
+def test_em_takes_the_same_steps_as_scikit_learn(seed, steps, diagonal):
     """From the same start, the same parameters after the same number of steps."""
     x, ridge = planted(seed)[0], 1e-4
-    ours = GaussianMixture(K, D).double()
+    ours = GaussianMixture(K, D, diagonal=diagonal).double()
     history = ours.fit(x, Noise(seed), steps=steps, tolerance=-math.inf, ridge=ridge)
     floor = ridge * x.var(dim=0).mean().item()
     start = np.cov(x.numpy().T) + floor * np.eye(D)
+    start = 1 / start.diagonal() if diagonal else np.linalg.inv(start)
     theirs = Theirs(
-        K, tol=0.0, reg_covar=floor, max_iter=steps, weights_init=np.full(K, 1 / K),
-        means_init=x[Noise(seed).permutation(len(x))[:K]].numpy(), precisions_init=np.stack([np.linalg.inv(start)] * K),
+        K, tol=0.0, reg_covar=floor, max_iter=steps, covariance_type="diag" if diagonal else "full",
+        weights_init=np.full(K, 1 / K),
+        means_init=x[Noise(seed).permutation(len(x))[:K]].numpy(), precisions_init=np.stack([start] * K),
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # it is told to stop early
@@ -120,14 +181,16 @@ def test_em_takes_the_same_steps_as_scikit_learn(seed, steps):
     assert len(history) == steps
     np.testing.assert_allclose(ours.weights.numpy(), theirs.weights_, rtol=1e-5)
     np.testing.assert_allclose(ours.means.numpy(), theirs.means_, atol=1e-5)
-    np.testing.assert_allclose((ours.factors @ ours.factors.mT).numpy(), theirs.covariances_, atol=1e-5)
+    covariances = ours.factors.square() if diagonal else ours.factors @ ours.factors.mT
+    np.testing.assert_allclose(covariances.numpy(), theirs.covariances_, atol=1e-5)
     assert ours.log_prob(x).mean().item() == pytest.approx(theirs.score(x.numpy()), abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_likelihood_never_falls(seed):
+@DIAGONAL
+def test_the_likelihood_never_falls(seed, diagonal):
     x = planted(seed)[0] + Noise(seed).normal(1_009, D)
-    history = GaussianMixture(4, D).double().fit(x, Noise(seed), steps=40, tolerance=-math.inf, ridge=0.0)
+    history = GaussianMixture(4, D, diagonal=diagonal).double().fit(x, Noise(seed), steps=40, tolerance=-math.inf, ridge=0.0)
     assert len(history) == 40
     assert all(after >= before - 1e-9 for before, after in itertools.pairwise(history))
     assert history[-1] > history[0] + 0.1
@@ -180,9 +243,10 @@ def test_one_component_is_the_sample_mean_and_covariance():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_repeated_points_do_not_shrink_a_component_to_nothing(seed):
+@DIAGONAL
+def test_repeated_points_do_not_shrink_a_component_to_nothing(seed, diagonal):
     x = torch.cat([Noise(seed).normal(53, D), torch.ones(11, D)])  # eleven equal points invite a spike
-    model = GaussianMixture(5, D)
+    model = GaussianMixture(5, D, diagonal=diagonal)
     history = model.fit(x, Noise(seed, 1))
     assert all(math.isfinite(value) for value in history)
     for values in (model.weights, model.means, model.factors, model.log_prob(x)):
@@ -195,6 +259,129 @@ def test_examples_that_do_not_fit_are_refused(shape):
     with pytest.raises(ValueError) as error:
         GaussianMixture(K, D).fit(torch.zeros(shape), Noise(0))
     assert str(error.value) == f"x must have shape (N ≥ 3, 5), got {shape}"
+
+
+# ---------------------------------------------------------------- black-and-white pixels
+
+
+def stencils(seed, components=3, shape=(1, 2, 4)):
+    """Random stencils for eight pixels, float64."""
+    noise, model = Noise(seed), BernoulliMixture(components, shape=shape).double()
+    model.weights.copy_((noise.uniform(components) + 0.1).double())
+    model.weights.div_(model.weights.sum())
+    model.means.copy_(0.02 + 0.96 * noise.uniform(*model.means.shape))
+    return model
+
+
+def every_picture(pixels, *shape):
+    return torch.tensor(list(itertools.product([0.0, 1.0], repeat=pixels)), dtype=torch.float64).view(-1, *shape)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_probabilities_of_all_pictures_sum_to_one_and_agree_with_torch(seed):
+    model, x = stencils(seed), every_picture(8, 1, 2, 4)
+    log_prob = model.log_prob(x)
+    assert log_prob.shape == (256,)
+    assert log_prob.exp().sum().item() == pytest.approx(1, abs=1e-12)
+    oracle = MixtureSameFamily(Categorical(model.weights), Independent(Bernoulli(model.means), 1))
+    torch.testing.assert_close(log_prob, oracle.log_prob(x.flatten(1)))
+    picture = torch.tensor([[[[0, 1, 1, 0], [1, 0, 0, 1]]]]).double()
+    by_hand = sum(w * math.prod(m if v else 1 - m for m, v in zip(means, picture.flatten(), strict=True))
+                  for w, means in zip(model.weights.tolist(), model.means.tolist(), strict=True))  # fmt: skip
+    assert model.log_prob(picture).exp().item() == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_drawn_pictures_are_as_frequent_as_they_are_probable(seed):
+    model, n = stencils(seed, shape=(3,)), 20_011
+    x = model.sample(n, Noise(seed, 1))
+    assert ((x == 0) | (x == 1)).all()
+    shares = (x @ torch.tensor([4.0, 2.0, 1.0]).double()).long().bincount(minlength=8) / n
+    p = model.log_prob(every_picture(3, 3)).exp()
+    assert ((shares - p).abs() < 6 * (p * (1 - p) / n).sqrt()).all()
+    assert torch.equal(x, model.sample(n, Noise(seed, 1)))
+
+
+def log_prior(model, smoothing):
+    """The Beta and Dirichlet densities whose mode the M step finds, but for a constant."""
+    return smoothing * (model.means.log() + (1 - model.means).log()).sum() + smoothing * model.weights.log().sum()
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 3.0])
+def test_likelihood_and_prior_of_stencils_never_fall_together(seed, smoothing):
+    x, reached = stencils(seed).sample(211, Noise(seed, 1)), []
+    for steps in range(1, 12):
+        model = BernoulliMixture(4, shape=(1, 2, 4)).double()
+        history = model.fit(x, Noise(seed, 2), steps=steps, tolerance=-math.inf, smoothing=smoothing)
+        assert len(history) == steps
+        reached.append((model.log_prob(x).sum() + log_prior(model, smoothing)).item())
+    assert all(after >= before - 1e-9 for before, after in itertools.pairwise(reached))
+    assert reached[-1] > reached[0] + 0.1
+    if smoothing == 0:
+        assert all(after >= before - 1e-12 for before, after in itertools.pairwise(history))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_one_em_step_of_stencils_by_its_definition(seed):
+    x, noise_of = stencils(seed).sample(53, Noise(seed, 1)), lambda: Noise(seed, 2)
+    first, second = (BernoulliMixture(3, shape=(1, 2, 4)).double() for _ in range(2))
+    first.fit(x, noise_of(), steps=1, smoothing=0.5)
+    second.fit(x, noise_of(), steps=2, tolerance=-math.inf, smoothing=0.5)
+    flat = x.flatten(1)
+    parts = torch.stack([Bernoulli(m).log_prob(flat).sum(dim=1) for m in first.means], dim=1)  # (N, K)
+    share = first.weights * parts.exp()
+    share = share / share.sum(dim=1, keepdim=True)
+    for k in range(3):
+        lit = sum(share[i, k] * flat[i] for i in range(53))
+        torch.testing.assert_close(second.means[k], (lit + 0.5) / (share[:, k].sum() + 1.0))
+        torch.testing.assert_close(second.weights[k], (share[:, k].sum() + 0.5) / (53 + 1.5))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_planted_stencils_are_recovered(seed):
+    truth = BernoulliMixture(3, shape=(31,)).double()
+    truth.weights.copy_(torch.tensor([0.5, 0.3, 0.2]))
+    truth.means.copy_(0.1 + 0.8 * Noise(seed).integers(2, 3, 31))  # 10 % or 90 %
+    x = truth.sample(2_003, Noise(seed, 1))
+    models = [BernoulliMixture(3, shape=(31,)).double() for _ in range(6)]
+    reached = [model.fit(x, Noise(seed, 2, i), steps=100, tolerance=1e-6)[-1] for i, model in enumerate(models)]
+    best = models[reached.index(max(reached))]
+    twin = torch.cdist(truth.means, best.means).argmin(dim=1)
+    assert sorted(twin.tolist()) == [0, 1, 2]
+    seen = truth.weights[:, None] * 2_003
+    assert ((best.means[twin] - truth.means).abs() < 6 * (0.09 / seen).sqrt()).all()
+    assert ((best.weights[twin] - truth.weights).abs() < 6 * (truth.weights * (1 - truth.weights) / 2_003).sqrt()).all()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_pixels_that_never_change_leave_nothing_impossible(smoothing):
+    x = torch.zeros(53, 1, 3, 5)
+    x[:, 0, 0] = 1.0
+    model = BernoulliMixture(7, shape=(1, 3, 5))
+    history = model.fit(x, Noise(0), steps=30, smoothing=smoothing)
+    assert all(math.isfinite(value) for value in history)
+    assert ((model.means > 0) & (model.means < 1)).all()
+    assert model.weights.sum().item() == pytest.approx(1, abs=1e-5)
+    flipped = model.log_prob(1 - x[:1])
+    assert flipped.isfinite().all()
+    assert flipped < model.log_prob(x[:1])
+
+
+def test_stencils_need_no_numbers_to_know_their_shapes_and_keep_the_order_of_the_batch():
+    model, x, order = stencils(0), every_picture(8, 1, 2, 4), Noise(1).permutation(256)
+    torch.testing.assert_close(model.log_prob(x[order]), model.log_prob(x)[order])
+    model = model.to("meta")
+    assert model.log_prob(x.to("meta")).shape == (256,)
+    assert model.sample(7, Noise(0, device="meta")).shape == (7, 1, 2, 4)
+
+
+@pytest.mark.parametrize("value, shape", [(0.5, (7, 1, 2, 4)), (0.0, (2, 1, 2, 4)), (0.0, (7, 8))], ids=["grey", "few", "flat"])
+def test_pictures_that_do_not_fit_a_stencil_are_refused(value, shape):
+    x = torch.full(shape, value)
+    with pytest.raises(ValueError) as error:
+        BernoulliMixture(3, shape=(1, 2, 4)).fit(x, Noise(0))
+    assert str(error.value) == f"x must be (N ≥ 3, (1, 2, 4)) pixels of 0 or 1 (try `binarise`), got {tuple(x.shape)}"
 
 
 # ---------------------------------------------------------------- pictures

@@ -5,9 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from torch.nn import functional as F
 
-from genai_lib import Noise
-from genai_lib.models.vae import VAE, conv_vae, map_vae, mlp_vae, reparameterise
+from genai_lib import Noise, objectives
+from genai_lib.models.vae import VAE, conditional_vae, conv_vae, map_vae, mlp_vae, reparameterise
 
 BUILDERS = {"mlp": mlp_vae, "map": map_vae, "conv": conv_vae}
 
@@ -118,3 +119,37 @@ def test_bf16_stays_close_to_fp32(name):
     with torch.autocast("cpu", torch.bfloat16):
         rough = model.reconstruct(x)
     torch.testing.assert_close(rough.float(), exact, atol=0.01, rtol=0)  # bf16 keeps 8 bits: 0.4 % a number
+
+
+# ---------------------------------------------------------------- told the class
+
+
+def test_a_conditional_vae_is_a_vae_for_each_class():
+    torch.manual_seed(0)
+    model = conditional_vae(latent=3, width=11).eval()
+    x, y = Noise(0).uniform(5, 1, 28, 28), torch.tensor([0, 9, 4, 4, 1])
+    bound = objectives.elbo(model.given(y), x, Noise(1))
+    for i in range(5):  # one by one, by hand
+        told = F.one_hot(y[i : i + 1], 10).float()
+        mu, logvar = model.encoder(torch.cat([x[i : i + 1].flatten(1), told], dim=1)).chunk(2, dim=1)
+        torch.testing.assert_close(bound.kl[i : i + 1], objectives.gaussian_kl(mu, logvar))
+    changed = objectives.elbo(model.given((y + 1) % 10), x, Noise(1))
+    assert (changed.elbo != bound.elbo).all()
+
+
+def test_each_draw_of_the_importance_weighted_bound_is_told_its_pictures_class():
+    torch.manual_seed(0)
+    model = conditional_vae(latent=3, width=11).eval()
+    x, y = Noise(0).uniform(3, 1, 28, 28).round(), torch.tensor([2, 7, 5])
+    together = objectives.iwae_bound(model.given(y), x, Noise(1), k=50_000, chunk=1_000)
+    alone = [objectives.iwae_bound(model.given(y[i : i + 1]), x[i : i + 1], Noise(2, i), k=50_000) for i in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=0.05, rtol=0)
+
+
+def test_a_conditional_vae_draws_the_classes_it_is_asked_for():
+    model = conditional_vae().eval()
+    y = torch.tensor([3, 3, 8])
+    drawn = model.sample(3, Noise(0), y=y)
+    assert drawn.shape == (3, 1, 28, 28)
+    assert torch.equal(drawn, model.given(y).sample(3, Noise(0)))
+    assert torch.equal(model.sample(3, Noise(1)), model.sample(3, Noise(1)))

@@ -1,0 +1,108 @@
+"""Sokoban levels as text.
+
+In the XSB format a wall is ``#``, the player ``@``, a box ``$``, a goal ``.``, floor a space; a box on a goal is ``*``,
+the player on one ``+``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from genai_lib.data.store import FOLDER, read_text
+
+CELLS = " #@$.*+"
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level of H rows and W columns. Two levels are equal if their cells are; the title does not count."""
+
+    rows: tuple[str, ...]
+    title: str = field(default="", compare=False)
+
+    @classmethod
+    def parse(cls, text: str, title: str = "") -> Level:
+        """Read one level, without what is empty around it. Raises ValueError for unknown characters and empty text."""
+        lines = [line.rstrip() for line in text.splitlines()]
+        full = [i for i, line in enumerate(lines) if line]
+        if not full:
+            raise ValueError("there is no level in this text: not one row has a wall, a box, a goal or a player")
+        rows = lines[full[0] : full[-1] + 1]
+        if unknown := sorted(set("".join(rows)) - set(CELLS)):
+            raise ValueError(f"a level is written with {CELLS!r}, got {''.join(unknown)!r}")
+        margin = min(len(line) - len(line.lstrip()) for line in rows if line)
+        return cls(tuple(row[margin:] for row in rows), title)
+
+    def __str__(self) -> str:
+        return "\n".join(self.rows)
+
+    @property
+    def grid(self) -> np.ndarray:
+        """The characters, (H, W), as `walls`, `goals` and `boxes` (bool) are."""
+        width = max(map(len, self.rows))
+        return np.array([list(row.ljust(width)) for row in self.rows])
+
+    @property
+    def walls(self) -> np.ndarray:
+        return self.grid == "#"
+
+    @property
+    def goals(self) -> np.ndarray:
+        return np.isin(self.grid, list(".*+"))
+
+    @property
+    def boxes(self) -> np.ndarray:
+        return np.isin(self.grid, list("$*"))
+
+    @property
+    def player(self) -> tuple[int, int]:
+        """Row and column."""
+        row, column = np.argwhere(np.isin(self.grid, list("@+")))[0]
+        return int(row), int(column)
+
+    def faults(self) -> list[str]:
+        """Say what makes this no level one could play: nothing, if it is well-formed. It may still have no solution."""
+        found = []
+        if (players := sum(map(str(self).count, "@+"))) != 1:
+            found.append(f"there must be one player, not {players}")
+        boxes, goals = int(self.boxes.sum()), int(self.goals.sum())
+        if boxes != goals or boxes == 0:
+            found.append(f"there must be as many boxes as goals, and at least one, not {boxes} and {goals}")
+        places, _ = ndimage.label(np.pad(~self.walls, 1, constant_values=True))  # (H + 2, W + 2) 0: wall, 1: outside
+        if players and places[1:-1, 1:-1][self.player] == 1:
+            found.append("the walls are open: the player can leave")
+        return found
+
+    def canonical(self) -> str:
+        """One text for a level and its turned and mirrored copies."""
+        turned = [np.rot90(grid, k) for grid in (self.grid, self.grid[:, ::-1]) for k in range(4)]
+        return min("\n".join("".join(row).rstrip() for row in grid) for grid in turned)
+
+
+def parse_levels(text: str) -> list[Level]:
+    """Read a collection: levels with other lines between them; ``; title`` names the level that follows."""
+    levels: list[Level] = []
+    title, rows = "", list[str]()
+    for line in [*text.splitlines(), ""]:
+        if line.strip() and set(line) <= set(CELLS):
+            rows.append(line)
+            continue
+        if rows:
+            levels.append(Level.parse("\n".join(rows), title))
+            title, rows = "", []
+        title = line[1:].strip() if line.startswith(";") else title
+    return levels
+
+
+def format_levels(levels: list[Level]) -> str:
+    """Write a collection that `parse_levels` reads."""
+    return "\n".join(f"; {level.title}\n{level}\n" for level in levels)
+
+
+def load_levels(split: str = "train", *, name: str = "sokoban", folder: Path | str = FOLDER) -> list[Level]:
+    """Load one split of a set of levels: nine and one of ten, a level and its turned or mirrored copies on one side."""
+    return parse_levels(read_text(name, split, "levels", folder))

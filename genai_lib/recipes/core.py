@@ -1,0 +1,251 @@
+"""What a recipe is, and how one is run: data + model + players + schedule + the quality to expect.
+
+Each recipe has a *minute* version, which trains while one reads on, and a *shipped* version, whose weights travel
+with the package. Both are the same code with another `Effort`. The recipes themselves are in the files beside this one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
+
+from genai_lib import metrics
+from genai_lib.callbacks import EMA
+from genai_lib.data import Batches, Split, load
+from genai_lib.noise import Noise
+from genai_lib.training import Callback, Player, Trainer
+
+Quality = dict[str, float]
+Callbacks = Sequence[Callback] | Callable[[nn.Module], Sequence[Callback]]
+
+
+def digits(device: torch.device) -> tuple[Tensor, ...]:
+    """The 60,000 training digits (N, 1, 28, 28) in [0, 1] and their labels (N,)."""
+    return load("mnist", "train", device=device)
+
+
+def test_digits() -> Split:
+    """The 10,000 test digits."""
+    return load("mnist", "test")
+
+
+class Judge(Protocol):
+    """Who looks at generated pictures: the shipped digit classifier, or anything that answers like it."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits (B, 10) of the digits that pictures (B, 1, 28, 28) show."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """What FID and KID compare: (B, F)."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long and how fast.
+
+    Parameters
+    ----------
+    epochs : float
+        Passes over the training set (for a fitted model: rounds of its algorithm).
+    batch_size : int
+    lr : float
+        Largest learning rate.
+    precision : str
+        ``"fp32"`` or ``"bf16"``.
+    beta2 : float
+        Adam's memory of squared gradients: 1 / (1 − beta2) steps. A run of few steps wants a short one.
+    ema : float, optional
+        Decay of the averaged weights; they are the run's product then.
+    then : Effort, optional
+        A second stage from the weights reached, with a fresh optimiser, schedule and seed + 1.
+    """
+
+    epochs: float
+    batch_size: int = 256
+    lr: float = 1e-3
+    precision: str = "fp32"
+    beta2: float = 0.999
+    ema: float | None = None
+    then: Effort | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One kind of run.
+
+    Parameters
+    ----------
+    name, title : str
+    build : function () → nn.Module
+        The network with fresh weights.
+    players : function (model, effort, steps) → list of Player
+        Who moves in the game. Empty for a model that is `fit` without gradients.
+    minute, shipped : Effort
+    quality : function (product, judge) → dict
+        Figures on the 10,000 test digits, with the judge's help.
+    product : function (model) → nn.Module
+        The part worth keeping: of a GAN, the generator.
+    data : function (device) → tuple of tensors with equally many rows
+        What batches are cut from; a model that is `fit` gets the first. Default: the 60,000 training digits and their labels.
+    turns : int
+        Batches a step, for the player who moves most often.
+    fit : function (model, x, noise, rounds) → list of float, optional
+        Fits a model without gradients.
+    """
+
+    name: str
+    title: str
+    build: Callable[[], nn.Module]
+    minute: Effort
+    shipped: Effort
+    quality: Callable[[nn.Module, Judge | None], Quality]
+    players: Callable[[nn.Module, Effort, int], list[Player]] | None = None
+    product: Callable[[nn.Module], nn.Module] = field(default=lambda model: model)
+    fit: Callable[[nn.Module, Tensor, Noise, int], list[float]] | None = None
+    data: Callable[[torch.device], tuple[Tensor, ...]] = digits
+    turns: int = 1
+
+    def effort(self, version: str) -> Effort:
+        """The minute or the shipped effort."""
+        if version not in ("minute", "shipped"):
+            raise ValueError(f"a recipe has the versions 'minute' and 'shipped', not {version!r}")
+        return self.minute if version == "minute" else self.shipped
+
+
+@dataclass
+class Run:
+    """What a run leaves behind: the whole `model`, its `product` (averaged if so asked), the `history`, the `seconds`."""
+
+    recipe: Recipe
+    effort: Effort
+    model: nn.Module
+    product: nn.Module
+    history: dict[str, list[float]]
+    seconds: float
+
+
+def run_recipe(
+    recipe: Recipe,
+    version: str = "minute",
+    *,
+    seed: int = 0,
+    folder: Path | str | None = None,
+    callbacks: Callbacks = (),
+    save_every: int = 500,
+    **changes: object,
+) -> Run:
+    """Train a recipe on its data.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    version : str
+        ``"minute"`` or ``"shipped"``.
+    seed : int
+        Fixes first weights, order of the data and all noise.
+    folder : path, optional
+        Keeps checkpoints there, and goes on from them.
+    callbacks : sequence of Callback, or function (model) → sequence
+        A function gets the model, to draw samples from it as it trains.
+    save_every : int
+        Steps between checkpoints.
+    **changes
+        Fields of `Effort` to change, e.g. ``epochs=2`` or ``lr=1e-4``.
+
+    Returns
+    -------
+    Run
+        With model and product in evaluation mode.
+    """
+    alone = {"then": None} if "epochs" in changes else {}  # other epochs than the recipe's: one stage of them
+    effort = replace(recipe.effort(version), **alone, **changes)  # type: ignore[arg-type]
+    torch.manual_seed(seed)
+    model = recipe.build()
+    if recipe.fit is not None:
+        x = recipe.data(torch.device("cpu"))[0]
+        start = time.perf_counter()
+        rise = recipe.fit(model, x, Noise(seed), int(effort.epochs))
+        record = {"step": [float(i) for i in range(len(rise))], "log-likelihood": rise}
+        return Run(recipe, effort, model, model, record, time.perf_counter() - start)
+    history: dict[str, list[float]] = {}
+    seconds, stages = 0.0, [effort] if effort.then is None else [effort, effort.then]
+    for number, stage in enumerate(stages):
+        place = None if folder is None else Path(folder) / f"stage {number + 1}" if number else Path(folder)
+        trainer, product, took = _stage(recipe, model, stage, seed + number, callbacks, place, save_every)
+        seconds += took
+        before = history["step"][-1] if history else 0.0
+        for name, column in trainer.history.items():
+            history.setdefault(name, []).extend(before + v if name == "step" else v for v in column)
+    return Run(recipe, effort, model.eval(), product.eval(), history, seconds)
+
+
+def _stage(
+    recipe: Recipe, model: nn.Module, effort: Effort, seed: int, callbacks: Callbacks, folder: Path | None, save_every: int
+) -> tuple[Trainer, nn.Module, float]:
+    """Play the recipe's game once, from the weights the model has; returns trainer, product and seconds of training."""
+    assert recipe.players is not None
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    batches = Batches(*recipe.data(device), batch_size=effort.batch_size, seed=seed)
+    steps = round(effort.epochs * batches.per_epoch / recipe.turns)
+    if steps < 1:
+        raise ValueError(f"epochs={effort.epochs} makes no step: an epoch has {batches.per_epoch} steps")
+    model.to(device)
+    average = EMA(recipe.product(model), decay=effort.ema) if effort.ema is not None else None
+    more = list(callbacks(model) if callable(callbacks) else callbacks)
+    trainer = Trainer(
+        recipe.players(model, effort, steps),
+        batches,
+        seed=seed,
+        precision=effort.precision,
+        callbacks=[average, *more] if average else more,
+        folder=folder,
+        save_every=save_every,
+    )
+    start = time.perf_counter()
+    trainer.run(steps)
+    return trainer, average.module if average else recipe.product(model), time.perf_counter() - start
+
+
+# ---------------------------------------------------------------- what recipes share
+
+
+def adam(module: nn.Module, effort: Effort, *, beta1: float = 0.9) -> torch.optim.Adam:
+    """Adam in one pass over the weights (`fused`) on devices that can; the meta device has no numbers to pass over."""
+    fused = all(p.device.type in ("cpu", "cuda") for p in module.parameters())
+    return torch.optim.Adam(module.parameters(), lr=effort.lr, betas=(beta1, effort.beta2), fused=fused)
+
+
+def one_cycle(module: nn.Module, effort: Effort, steps: int) -> tuple[torch.optim.Optimizer, OneCycleLR]:
+    """Adam whose learning rate climbs for three tenths of the run and then sinks to zero (Smith & Topin 2019)."""
+    optimizer = adam(module, effort)
+    return optimizer, OneCycleLR(optimizer, effort.lr, total_steps=steps, pct_start=0.3, final_div_factor=1e3)
+
+
+def sample_quality(model: nn.Module, judge: Judge, *, n: int = 10_000, seed: int = 0) -> Quality:
+    """FID and KID of n samples against the 10,000 test digits, through the judge's features."""
+    noise = Noise(seed)
+    samples = torch.cat([model.sample(min(500, n - i), noise) for i in range(0, n, 500)])  # type: ignore[operator]
+    real = metrics.in_batches(judge.features, test_digits().x)
+    made = metrics.in_batches(judge.features, samples)
+    return {"fid": metrics.fid(made, real), "kid": metrics.kid(made, real)}
+
+
+def samples_only(model: nn.Module, judge: Judge | None) -> Quality:
+    """FID and KID, if somebody judges."""
+    return sample_quality(model, judge) if judge is not None else {}
+
+
+def conditional_quality(model: nn.Module, judge: Judge | None) -> Quality:
+    """Besides FID and KID over all classes: the share of drawn digits in which the judge sees the digit that was asked for."""
+    if judge is None:
+        return {}
+    y = torch.arange(10).repeat(100)
+    drawn = model.sample(len(y), Noise(0, 1), y=y)  # type: ignore[operator]
+    return sample_quality(model, judge) | {"asked digit seen": metrics.accuracy(judge, drawn, y)}

@@ -1,0 +1,85 @@
+"""Recipes of the generative adversarial networks: one game, played in several ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from genai_lib.models.gan import GAN, dcgan, mlp_gan
+from genai_lib.noise import Noise
+from genai_lib.objectives import game_loss, gradient_penalty
+from genai_lib.recipes.core import Effort, Recipe, adam, conditional_quality, samples_only
+from genai_lib.training import Player
+
+
+def _game(
+    loss: str = "non-saturating", *, penalty: float = 0.0, turns: int = 1,
+    augment: Callable[[Tensor, Noise], Tensor] | None = None,
+) -> Callable[[nn.Module, Effort, int], list[Player]]:  # fmt: skip
+    """The GAN's two players. `penalty` weights the gradient penalty; `augment` is done to all that the discriminator sees."""
+    losses = game_loss(loss)
+
+    def players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
+        assert isinstance(model, GAN)
+        generator, discriminator = model.generator, model.discriminator
+
+        def judged(x: Tensor, y: Tensor | None, noise: Noise) -> Tensor:
+            return discriminator(x if augment is None else augment(x, noise), *(() if y is None else (y,)))
+
+        def discriminator_loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
+            real, y = 2 * batch[0] - 1, batch[1] if generator.classes else None
+            with torch.no_grad():
+                fake = generator(noise.normal(len(real), generator.latent), y)
+            on_real, on_fake = judged(real, y, noise), judged(fake, y, noise)
+            total = losses.discriminator(on_real, on_fake)
+            if penalty:
+                total = total + penalty * gradient_penalty(lambda x: judged(x, y, noise), real, fake, noise)
+            return {"loss": total, "D(x)": on_real.sigmoid().mean(), "D(G(z))": on_fake.sigmoid().mean()}
+
+        def generator_loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
+            y = batch[1] if generator.classes else None
+            made = generator(noise.normal(len(batch[0]), generator.latent), y)
+            return {"loss": losses.generator(judged(made, y, noise))}
+
+        return [
+            Player("discriminator", discriminator, discriminator_loss, adam(discriminator, effort, beta1=0.5), turns=turns),
+            Player("generator", generator, generator_loss, adam(generator, effort, beta1=0.5)),
+        ]
+
+    return players
+
+
+def _generator(model: nn.Module) -> nn.Module:
+    assert isinstance(model, GAN)
+    return model.generator
+
+
+RECIPES = [
+    Recipe(
+        "gan-mlp", "Fully connected GAN of article A", mlp_gan,
+        minute=Effort(epochs=2, batch_size=64, lr=2e-4, ema=0.995),
+        shipped=Effort(epochs=2, batch_size=64, lr=2e-4, ema=0.995),  # longer is worse: see chapter 04, section 4.7
+        quality=samples_only, players=_game(), product=_generator,
+    ),
+    Recipe(
+        "dcgan", "Deep convolutional GAN", dcgan,
+        minute=Effort(epochs=1, batch_size=128, lr=5e-4, precision="bf16", ema=0.99),
+        shipped=Effort(epochs=10, batch_size=128, lr=5e-4, precision="bf16", ema=0.999),
+        quality=samples_only, players=_game(), product=_generator,
+    ),
+    Recipe(
+        "dcgan-conditional", "Deep convolutional GAN that is told the digit", partial(dcgan, classes=10),
+        minute=Effort(epochs=1, batch_size=128, lr=5e-4, precision="bf16", ema=0.99),
+        shipped=Effort(epochs=10, batch_size=128, lr=5e-4, precision="bf16", ema=0.999),
+        quality=conditional_quality, players=_game(), product=_generator,
+    ),
+    Recipe(
+        "wgan-gp", "Wasserstein GAN with gradient penalty", partial(dcgan, normalised=False),
+        minute=Effort(epochs=0.4, batch_size=64, lr=5e-4, ema=0.99),
+        shipped=Effort(epochs=5, batch_size=64, lr=5e-4, ema=0.999),
+        quality=samples_only, players=_game("wasserstein", penalty=10.0, turns=3), product=_generator, turns=3,
+    ),
+]  # fmt: skip

@@ -1,0 +1,70 @@
+"""Recipes of the models without a game or a bound: the classifier that judges, the mixture, the autoencoder."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genai_lib import metrics
+from genai_lib.data.steps import shift
+from genai_lib.models.autoencoder import Autoencoder, mlp_autoencoder
+from genai_lib.models.classifier import Classifier
+from genai_lib.models.mixture import PictureMixture
+from genai_lib.noise import Noise
+from genai_lib.objectives import bernoulli_nll
+from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, one_cycle, samples_only, test_digits
+from genai_lib.training import Player
+
+
+def _autoencoder_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
+    assert isinstance(model, Autoencoder)
+
+    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
+        x = batch[0]
+        return {"loss": bernoulli_nll(model.decode(model.encode(x)), x).mean()}
+
+    return [Player("autoencoder", model, loss, *one_cycle(model, effort, steps))]
+
+
+def _classifier_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
+    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
+        x, y = batch
+        logits = model(shift(x, noise))
+        return {"loss": F.cross_entropy(logits, y), "accuracy": (logits.argmax(dim=1) == y).float().mean()}
+
+    return [Player("classifier", model, loss, *one_cycle(model, effort, steps))]
+
+
+def _autoencoder_quality(model: nn.Module, judge: Judge | None) -> Quality:
+    assert isinstance(model, Autoencoder)
+    x = test_digits().x
+    error = (metrics.in_batches(model.reconstruct, x) - x).square().mean().item()
+    return {"squared error": error}
+
+
+def _classifier_quality(model: nn.Module, judge: Judge | None) -> Quality:
+    return {"accuracy": metrics.accuracy(model, *test_digits())}
+
+
+def _fit_mixture(model: nn.Module, x: Tensor, noise: Noise, rounds: int) -> list[float]:
+    assert isinstance(model, PictureMixture)
+    return model.fit(x, noise, steps=rounds)
+
+
+RECIPES = [
+    Recipe(
+        "classifier", "Digit classifier, the judge of the course", Classifier,
+        minute=Effort(epochs=1, batch_size=128, lr=4e-3),
+        shipped=Effort(epochs=8, batch_size=128, lr=4e-3, precision="bf16"),
+        quality=_classifier_quality, players=_classifier_players,
+    ),
+    Recipe(
+        "mixture", "100 Gaussians on 50 principal components, the baseline without a network", PictureMixture,
+        minute=Effort(epochs=20), shipped=Effort(epochs=50), quality=samples_only, fit=_fit_mixture,
+    ),
+    Recipe(
+        "autoencoder", "Fully connected autoencoder, 20 numbers a digit", mlp_autoencoder,
+        minute=Effort(epochs=3, lr=5e-3), shipped=Effort(epochs=20, lr=5e-3),
+        quality=_autoencoder_quality, players=_autoencoder_players,
+    ),
+]  # fmt: skip

@@ -1,0 +1,85 @@
+"""Recipes of the variational autoencoders."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from genai_lib import metrics
+from genai_lib.data.steps import binarise
+from genai_lib.models.vae import VAE, ConditionalVAE, conditional_vae, conv_vae, map_vae, mlp_vae
+from genai_lib.noise import Noise
+from genai_lib.objectives import elbo
+from genai_lib.recipes.core import (
+    Effort,
+    Judge,
+    Quality,
+    Recipe,
+    conditional_quality,
+    one_cycle,
+    samples_only,
+    test_digits,
+)  # fmt: skip
+from genai_lib.training import Player
+
+BINARISATION_SEED = 2014
+
+
+def _vae_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
+    assert isinstance(model, VAE | ConditionalVAE)
+
+    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
+        bound = elbo(model if isinstance(model, VAE) else model.given(batch[1]), batch[0], noise)
+        return {"loss": bound.loss(), "reconstruction": bound.reconstruction.mean(), "kl": bound.kl.mean()}
+
+    return [Player("vae", model, loss, *one_cycle(model, effort, steps))]
+
+
+def _vae_quality(model: nn.Module, judge: Judge | None) -> Quality:
+    assert isinstance(model, VAE)
+    x = test_digits().x
+    return {"elbo": metrics.mean_elbo(model, x)} | samples_only(model, judge)
+
+
+def binarised_test_digits() -> Tensor:
+    """The 10,000 test digits, each pixel drawn once as 0 or 1 with seed `BINARISATION_SEED`: (10000, 1, 28, 28)."""
+    return binarise(test_digits().x, Noise(BINARISATION_SEED))
+
+
+def _conv_vae_quality(model: nn.Module, judge: Judge | None) -> Quality:
+    assert isinstance(model, VAE)
+    binary = binarised_test_digits()
+    fifth = binary[::5]  # 500 decoded draws a digit: a fifth of the digits takes minutes, all of them half an hour
+    return _vae_quality(model, judge) | {
+        "elbo, binarised": metrics.mean_elbo(model, binary),
+        "elbo, binarised, every fifth digit": metrics.mean_elbo(model, fifth),
+        "iwae k=500, binarised, every fifth digit": metrics.mean_iwae_bound(model, fifth, k=500),
+    }
+
+
+RECIPES = [
+    Recipe(
+        "vae-mlp", "Fully connected VAE 784-400-20", mlp_vae,
+        minute=Effort(epochs=5, batch_size=128, lr=6e-3, beta2=0.99), shipped=Effort(epochs=50, lr=4e-3),
+        quality=_vae_quality, players=_vae_players,
+    ),
+    Recipe(
+        "vae-map", "VAE whose latent space is a plane", map_vae,
+        minute=Effort(epochs=8, lr=2e-3), shipped=Effort(epochs=50, lr=2e-3),
+        quality=_vae_quality, players=_vae_players,
+    ),
+    Recipe(
+        "vae-conv", "Convolutional VAE", conv_vae,
+        minute=Effort(epochs=2, batch_size=128, lr=2e-3),
+        shipped=Effort(
+            epochs=20, batch_size=128, lr=2e-3, precision="bf16",
+            then=Effort(epochs=4, batch_size=256, lr=3e-4, precision="bf16"),
+        ),
+        quality=_conv_vae_quality, players=_vae_players,
+    ),
+    Recipe(
+        "vae-conditional", "Fully connected VAE that is told the digit", conditional_vae,
+        minute=Effort(epochs=4, batch_size=128, lr=6e-3, beta2=0.99),
+        shipped=Effort(epochs=50, batch_size=256, lr=4e-3),
+        quality=conditional_quality, players=_vae_players,
+    ),
+]  # fmt: skip

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genai_lib.data import load_levels
+from genai_lib.data.levels import CELLS, Level, format_levels, parse_levels
+
+SMALL = """\
+#####
+#@$.#
+#+* #
+#####"""
+
+
+def rotated(level, turns, mirrored):
+    grid = np.rot90(level.grid[:, ::-1] if mirrored else level.grid, turns)
+    return Level.parse("\n".join("".join(row) for row in grid))
+
+
+# ---------------------------------------------------------------- reading and writing
+
+
+def test_each_character_means_what_the_format_says():
+    level = Level.parse(SMALL)
+    assert level.grid.shape == (4, 5)
+    assert np.argwhere(level.boxes).tolist() == [[1, 2], [2, 2]]
+    assert np.argwhere(level.goals).tolist() == [[1, 3], [2, 1], [2, 2]]
+    assert level.walls.sum() == 14
+    assert level.player == (1, 1)
+    assert Level.parse(SMALL.replace("@", " ")).player == (2, 1)  # the player on a goal
+
+
+def test_what_is_empty_around_a_level_is_left_away_and_what_is_empty_inside_stays():
+    assert Level.parse("\n\n   ###  \n   #@#\n   ###\n \n") == Level.parse("###\n#@#\n###")
+    assert Level.parse("##\n\n##").rows == ("##", "", "##")
+
+
+def test_levels_are_equal_if_their_cells_are():
+    assert Level.parse(SMALL, "one") == Level.parse(SMALL, "two")
+    assert len({Level.parse(SMALL, "one"), Level.parse(SMALL, "two")}) == 1
+    assert Level.parse(SMALL) != Level.parse(SMALL.replace("$", " "))
+
+
+@settings(deadline=None, derandomize=True)
+@given(rows=st.lists(st.text(CELLS, max_size=11), min_size=1, max_size=7), title=st.text("abc XYZ,()", max_size=9))
+def test_what_is_written_is_read_again(rows, title):
+    text = "\n".join(rows)
+    if not text.strip():
+        with pytest.raises(ValueError, match="there is no level in this text"):
+            Level.parse(text)
+        return
+    level = Level.parse(text)
+    assert Level.parse(str(level)) == level
+    assert level.grid.shape == (len(level.rows), max(map(len, level.rows)))
+    assert level.boxes.sum() == text.count("$") + text.count("*")
+    assert level.goals.sum() == sum(map(text.count, ".*+"))
+    if all(level.rows):  # an empty row would end a level in a collection
+        assert parse_levels(format_levels([Level(level.rows, title.strip()), level])) == [level, level]
+        assert [read.title for read in parse_levels(format_levels([Level(level.rows, title.strip())]))] == [title.strip()]
+
+
+def test_a_collection_may_say_other_things_between_its_levels():
+    text = f"A collection\n\n; first\n{SMALL}\nAuthor: me\n\n\n{SMALL}\n; third\n\n{SMALL}"
+    assert [(level, level.title) for level in parse_levels(text)] == [(Level.parse(SMALL), t) for t in ("first", "", "third")]
+    assert parse_levels("nothing here\n\n") == []
+
+
+def test_unknown_characters_are_refused():
+    with pytest.raises(ValueError) as error:
+        Level.parse("#####\n#@x?#\n#####")
+    assert str(error.value) == "a level is written with ' #@$.*+', got '?x'"
+
+
+# ---------------------------------------------------------------- faults
+
+
+@pytest.mark.parametrize("text, faults", [
+    ("#####\n#@$.#\n#####", []),
+    ("#####\n#+$*#\n#####", []),
+    ("#####\n# $.#\n#####", ["there must be one player, not 0"]),
+    ("######\n#@$.+#\n######", ["there must be one player, not 2",
+                                "there must be as many boxes as goals, and at least one, not 1 and 2"]),
+    ("#####\n#@$ #\n#####", ["there must be as many boxes as goals, and at least one, not 1 and 0"]),
+    ("#####\n#@  #\n#####", ["there must be as many boxes as goals, and at least one, not 0 and 0"]),
+    ("#####\n#@$.\n#####", ["the walls are open: the player can leave"]),
+    ("#####\n#@$.#\n## ##", ["the walls are open: the player can leave"]),
+    ("@$.", ["the walls are open: the player can leave"]),
+    ("####\n#@$.#\n#####", []),  # a corner may be missing: nobody moves diagonally
+    ("#####  $\n#@$.#  .\n#####", []),  # what lies outside does not let the player out
+])  # fmt: skip
+def test_faults_are_named(text, faults):
+    assert Level.parse(text).faults() == faults
+
+
+@pytest.mark.parametrize("row, column", [(0, 2), (3, 2), (1, 0), (2, 0), (1, 5), (2, 5)])
+def test_every_hole_in_the_wall_is_found(row, column):
+    room = [list("######"), list("#@$. #"), list("#    #"), list("######")]
+    assert Level.parse("\n".join(map("".join, room))).faults() == []
+    room[row][column] = " "
+    assert Level.parse("\n".join(map("".join, room))).faults() == ["the walls are open: the player can leave"]
+
+
+# ---------------------------------------------------------------- turned and mirrored copies
+
+
+@settings(deadline=None, derandomize=True)
+@given(rows=st.lists(st.text(CELLS, min_size=1, max_size=7), min_size=1, max_size=5), turns=st.integers(0, 3), mirrored=st.booleans())
+def test_a_turned_copy_has_the_same_canonical_text(rows, turns, mirrored):
+    framed = "\n".join(["#" * 9, *(f"#{row.ljust(7)}#" for row in rows), "#" * 9])
+    level = Level.parse(framed)
+    assert rotated(level, turns, mirrored).canonical() == level.canonical()
+    assert Level.parse(level.canonical()).boxes.sum() == level.boxes.sum()
+
+
+def test_levels_that_differ_have_different_canonical_texts():
+    moved = [Level.parse(f"#####\n#{row}#\n#   #\n#####") for row in ("@$.", "@.$", "$@.")]
+    assert len({level.canonical() for level in moved}) == 3
+
+
+# ---------------------------------------------------------------- the packed levels
+
+
+@pytest.fixture(scope="module")
+def packed():
+    return load_levels(), load_levels("test")
+
+
+def test_every_packed_level_is_well_formed_and_credited(packed):
+    train, test = packed
+    assert (len(train), len(test)) == (805, 89)
+    assert [level.title for level in train + test if level.faults()] == []
+    authors = [re.fullmatch(r".+ \((David W. Skinner|GRIGoRusha)\)", level.title)[1] for level in train + test]
+    assert {name: authors.count(name) for name in set(authors)} == {"David W. Skinner": 740, "GRIGoRusha": 154}
+    assert len({level.title for level in train + test}) == 894
+
+
+def test_the_first_level_of_microban_is_the_one_everybody_knows(packed):
+    (level,) = [level for level in packed[0] + packed[1] if level.title == "Microban 1, 1 (David W. Skinner)"]
+    assert str(level) == "####\n# .#\n#  ###\n#*@  #\n#  $ #\n#  ###\n####"
+
+
+def test_no_level_and_no_turned_copy_of_it_lies_on_both_sides(packed):
+    train, test = ({level.canonical() for level in part} for part in packed)
+    assert not train & test
+    assert sum(max(level.grid.shape) <= 10 for level in packed[0]) == 232
