@@ -7,8 +7,8 @@ All sides train the same network with the same loss (summed Bernoulli cross-entr
 machine in the same run, one after another. The clock counts training only: not loading, not the evaluation after each epoch.
 
 The usual script: a DataLoader that fetches digits one at a time, turns each into a PIL picture and that into a tensor,
-batches of 128, Adam at 1e-3, until the goal is reached. (Its data set is written out below; torchvision's own, measured beside it,
-needs a fifth more time: 4.5 s a pass instead of 3.8 s on the machine of the shipped figures.)
+batches of 128, Adam at 1e-3, until the goal is reached. (Its data set is written out below; torchvision's own, measured
+beside it, needs a fifth more time: 4.5 s a pass instead of 3.8 s on the machine of the shipped figures.)
 """
 
 from __future__ import annotations

@@ -47,13 +47,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--folder", type=Path, help="default: runs/RECIPE-VERSION-SEED; if it holds this run, the run goes on")
     train.add_argument("--save-every", type=int, default=500, metavar="STEPS")
 
-    sample = commands.add_parser("sample", help="draw pictures from a recipe's weights into a PNG")
+    sample = commands.add_parser("sample", help="draw pictures from a recipe's weights into a PNG, or write text")
     sample.set_defaults(command=_sample)
     sample.add_argument("recipe", choices=list(recipes.RECIPES), metavar="recipe", help="a recipe with weights")
     sample.add_argument("--weights", type=Path, default=pretrained.FOLDER, help="their folder; default: the shipped ones")
-    sample.add_argument("-n", type=int, default=64, help="how many")
+    sample.add_argument("-n", type=int, default=64, help="how many pictures, or characters of text")
     sample.add_argument("--seed", type=int, default=0)
-    sample.add_argument("--out", type=Path, default=Path("samples.png"))
+    sample.add_argument("--out", type=Path, default=Path("samples.png"), help="of pictures; text goes to the screen")
 
     evaluate = commands.add_parser("evaluate", help="measure a recipe's weights and hold them to their card")
     evaluate.set_defaults(command=_evaluate)
@@ -73,7 +73,7 @@ def _train(options: argparse.Namespace) -> None:
     setup(seed=options.seed)
 
     def callbacks(model: torch.nn.Module) -> list[Callback]:
-        if not hasattr(model, "sample"):
+        if not hasattr(model, "sample") or recipes.get(options.recipe).text is not None:
             return [TensorBoard(folder / "logs")]
 
         def draw() -> torch.Tensor:
@@ -87,7 +87,7 @@ def _train(options: argparse.Namespace) -> None:
         options.recipe, options.version, seed=options.seed, folder=folder / "checkpoints",
         callbacks=callbacks, save_every=options.save_every, **changes,
     )  # fmt: skip
-    print(f"trained in {run.seconds:.0f} s; measuring on the 10,000 test digits …")
+    print(f"trained in {run.seconds:.0f} s; measuring on the test set …")
     card = pretrained.save(run, version=options.version, seed=options.seed, folder=folder)
     _print_figures(card["figures"])
     print(f"weights: {folder / options.recipe}.safetensors")
@@ -96,7 +96,10 @@ def _train(options: argparse.Namespace) -> None:
 def _sample(options: argparse.Namespace) -> None:
     if options.n < 1:
         raise ValueError(f"-n must be 1 or more, got {options.n}")
-    model = pretrained.load(options.recipe, folder=options.weights)
+    model, text = pretrained.load(options.recipe, folder=options.weights), recipes.get(options.recipe).text
+    if text is not None:
+        print(text(model, options.n, Noise(options.seed)))
+        return
     if not hasattr(model, "sample"):
         raise ValueError(f"{options.recipe} is no generative model: it has no way to draw samples")
     print(save_png(model.sample(options.n, Noise(options.seed)), options.out))
@@ -105,7 +108,7 @@ def _sample(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     before = pretrained.card(options.recipe, folder=options.weights)["figures"]
     model = pretrained.load(options.recipe, folder=options.weights)
-    print("measuring on the 10,000 test digits …")
+    print("measuring on the test set …")
     if options.write:
         _print_figures(pretrained.measure_again(options.recipe, folder=options.weights)["figures"], before)
     else:

@@ -90,7 +90,7 @@ def test_train_sample_evaluate(name, tmp_path, capsys):
 
     assert main(["evaluate", name, "--weights", str(run)]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("measuring on the 10,000 test digits …\n")
+    assert said.startswith("measuring on the test set …\n")
     for figure, value in card["figures"].items():
         assert f"  {figure:24} {value:10.4f}   card: {value:.4f}\n" in said
 

@@ -229,8 +229,9 @@ PLAYS = ("roman/coriolanus", "histories/richard-iii", "histories/richard-ii", "t
          "histories/henry-vi-part-3", "romances/a-winter-s-tale", "problems/measure-for-measure",
          "problems/the-taming-of-the-shrew", "romances/the-tempest")  # fmt: skip
 LAST_LINE = "Whiles thou art waking."
-SLIPS = {"sha$l": "shall", "_Burthen _\\[": "_Burthen [", "\nGhost\n\n**of": "\n**Ghost of", "\nGhosts\n\n**of": "\n**Ghosts of",
-         "**As long as you or I**": "As long as you or I:"}  # of the package's text  # fmt: skip
+SLIPS = {  # of the package's text
+    "sha$l": "shall", "**As long as you or I**": "As long as you or I", "_Burthen _\\[": "_Burthen [",
+    "\nGhost\n\n**of": "\n**Ghost of", "\nGhosts\n\n**of": "\n**Ghosts of"}  # fmt: skip
 
 
 def speeches(markdown: str) -> list[str]:

@@ -46,9 +46,9 @@ def load_chorales(split: str = "train", *, steps: int = 4) -> list[Chorale]:
         np.savez_compressed(whole, **parsed)
         whole.replace(path)
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             chorales = [Chorale(title, torch.from_numpy(arrays[title]).long()) for title in arrays.files]
-    except (OSError, ValueError, BadZipFile) as error:
+    except (EOFError, OSError, ValueError, BadZipFile) as error:
         raise DataError(f"{path} is damaged ({error}). Delete it: the chorales will be read again.") from None
     tunes = number(tuple(s[s < HOLD].diff()[:8].tolist()) for s in (voices[:, 0] for _, voices in chorales)).tolist()
     return [chorale for chorale, tune in zip(chorales, tunes, strict=True) if (tune % 10 == 9) == (split == "test")]
@@ -74,5 +74,5 @@ def voices_of(parts: Any, *, steps: int = 4) -> Tensor:
             begin = -int(-steps * note.offset // 1)  # the first grid point at or after its beginning
             end = -int(-steps * (note.offset + note.quarterLength) // 1)
             voices[begin:end, voice] = HOLD
-            voices[begin : min(begin + 1, end), voice] = note.pitches[-1].midi
+            voices[begin : min(begin + 1, end), voice] = max(pitch.midi for pitch in note.pitches)
     return voices

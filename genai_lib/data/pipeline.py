@@ -143,4 +143,4 @@ def _linked(rows: Any, exact: Tensor, similarity: float) -> Tensor:
     pairs = [(rows[i : i + block] @ rows[i:].T >= similarity).nonzero() for i in range(0, N, block)]  # (≤ block, N − i) each
     near = np.concatenate([np.stack(pair) + i * block for i, pair in enumerate(pairs)], axis=1)  # (2, links)
     graph = coo_array((np.ones(near.shape[1]), near), shape=(N, N))
-    return number(connected_components(graph, directed=False)[1][exact].tolist())
+    return number(torch.from_numpy(connected_components(graph, directed=False)[1])[exact].tolist())

@@ -121,6 +121,7 @@ class GaussianMixture(nn.Module):
         if x.ndim != 2 or x.shape[1] != D or len(x) < K:
             raise ValueError(f"x must have shape (N ≥ {K}, {D}), got {tuple(x.shape)}")
         floor = ridge * x.var(dim=0).mean()
+        self.weights.fill_(1 / K)
         self.means.copy_(x[noise.permutation(len(x))[:K]])
         self.factors.copy_(self._factor(x.var(dim=0) if self.diagonal else torch.cov(x.T).view(D, D), floor))
 
@@ -188,8 +189,7 @@ class BernoulliMixture(nn.Module):
         K = len(self.weights)
         if x.shape[1:] != self.shape or len(x) < K or not ((x == 0) | (x == 1)).all():
             raise ValueError(f"x must be (N ≥ {K}, {self.shape}) pixels of 0 or 1 (try `binarise`), got {tuple(x.shape)}")
-        flat = x.flatten(1).to(self.means)  # (N, P)
-        edge = torch.finfo(flat.dtype).eps
+        flat, edge = x.flatten(1).to(self.means), torch.finfo(self.means.dtype).eps  # (N, P)
 
         def maximise(share: Tensor) -> None:
             count = share.sum(dim=0) + edge  # (K,)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from genai_lib.recipes import gan, simple, vae
+from genai_lib.recipes import denoising, gan, simple, text, vae
 from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, Run, run_recipe, sample_quality
 from genai_lib.recipes.vae import BINARISATION_SEED, binarised_test_digits
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in (simple, vae, gan) for recipe in family.RECIPES}
+FAMILIES = simple, vae, gan, text, denoising
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in FAMILIES for recipe in family.RECIPES}
 
 __all__ = [
     "BINARISATION_SEED", "RECIPES", "Effort", "Judge", "Quality", "Recipe", "Run", "binarised_test_digits", "get", "run",

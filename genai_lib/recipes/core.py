@@ -96,6 +96,8 @@ class Recipe:
         What batches are cut from; a model that is `fit` gets the first. Default: the 60,000 training digits and their labels.
     turns : int
         Batches a step, for the player who moves most often.
+    text : function (product, characters, noise) → str, optional
+        How a language model writes. Without it, a product with a `sample` method draws pictures.
     fit : function (model, x, noise, rounds) → list of float, optional
         Fits a model without gradients.
     """
@@ -111,6 +113,7 @@ class Recipe:
     fit: Callable[[nn.Module, Tensor, Noise, int], list[float]] | None = None
     data: Callable[[torch.device], tuple[Tensor, ...]] = digits
     turns: int = 1
+    text: Callable[[nn.Module, int, Noise], str] | None = None
 
     def effort(self, version: str) -> Effort:
         """The minute or the shipped effort."""

@@ -109,7 +109,8 @@ def test_every_hole_in_the_wall_is_found(row, column):
 
 
 @settings(deadline=None, derandomize=True)
-@given(rows=st.lists(st.text(CELLS, min_size=1, max_size=7), min_size=1, max_size=5), turns=st.integers(0, 3), mirrored=st.booleans())
+@given(rows=st.lists(st.text(CELLS, min_size=1, max_size=7), min_size=1, max_size=5), turns=st.integers(0, 3),
+       mirrored=st.booleans())  # fmt: skip
 def test_a_turned_copy_has_the_same_canonical_text(rows, turns, mirrored):
     framed = "\n".join(["#" * 9, *(f"#{row.ljust(7)}#" for row in rows), "#" * 9])
     level = Level.parse(framed)

@@ -46,7 +46,7 @@ def test_the_wheel_runs_on_any_system_and_names_both_licences(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         metadata = archive.read(name).decode()
-    assert "License-Expression: MIT AND CC-BY-SA-3.0" in metadata
+    assert "License-Expression: MIT AND CC-BY-SA-3.0 AND CC-BY-SA-4.0" in metadata
     assert "Requires-Python: >=3.11" in metadata
 
 

@@ -412,6 +412,14 @@ def test_guidance_towards_nothing_is_refused():
 # ---------------------------------------------------------------- models
 
 
+class Function(nn.Module):
+    """Any function in a network's place."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.forward = function
+
+
 class Probe(nn.Module):
     """Predicts a fixed function of x and y, and remembers what it was asked."""
 
@@ -503,7 +511,7 @@ def test_epsilon_can_be_predicted_as_a_velocity(name, seed):
     h = 1e-5
     ahead, behind = ((phi + d).cos() * x0 + (phi + d).sin() * eps for d in (h, -h))
     torch.testing.assert_close(v, (ahead - behind) / (2 * h), rtol=1e-4, atol=1e-4)
-    turned.network = plain.network = lambda x, t, y: v
+    turned.network = plain.network = Function(lambda x, t, y: v)
     torch.testing.assert_close(turned.epsilon(x_t, t), eps.double(), rtol=1e-6, atol=1e-6)
     assert plain.epsilon(x_t, t) is v
 
@@ -513,12 +521,11 @@ def test_a_velocity_network_draws_what_its_epsilon_twin_draws(seed):
     q = Schedule("cosine", T=100)
     knows = exact_epsilon(q)
 
-    class Twin(nn.Module):
-        def forward(self, x, t, y):
-            signal, sigma = q.scales((t * 100).round().long(), x)
-            return (knows(x, t, y) - sigma * x) / signal
+    def twin(x, t, y):
+        signal, sigma = q.scales((t * 100).round().long(), x)
+        return (knows(x, t, y) - sigma * x) / signal
 
-    y, model = Noise(seed).integers(3, 101), Diffusion(Twin(), q, predicts="v", shape=(2,))
+    y, model = Noise(seed).integers(3, 101), Diffusion(Function(twin), q, predicts="v", shape=(2,))
     made = ddim(knows, q, Noise(seed, 1).normal(101, 2), Noise(0), y=y, guidance=1.5, steps=20)
     torch.testing.assert_close(model.sample(101, Noise(seed, 1), y=y, guidance=1.5, steps=20),
                                ((made + 1) / 2).clamp(0, 1), rtol=1e-3, atol=1e-3)  # fmt: skip

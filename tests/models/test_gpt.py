@@ -488,6 +488,9 @@ def test_a_long_text_is_judged_in_parts():
     model.forward = lambda tokens: rows.append(len(tokens)) or torch.zeros(*tokens.shape, 7)
     assert text_nll(model, torch.zeros(1_204, dtype=torch.int64), context=5) == pytest.approx(1_203 * math.log(7))
     assert rows == [100, 100, 40, 1]
+    rows.clear()
+    text_nll(model, torch.zeros(1_201, dtype=torch.int64), context=5)
+    assert rows == [100, 100, 40]  # nothing is left over, and nothing empty is asked
 
 
 def test_bits_and_perplexity():

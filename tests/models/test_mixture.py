@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import warnings
@@ -224,6 +225,21 @@ def test_planted_components_are_recovered(seed):
     assert ((best.weights[nearest] - shares).abs() < 6 * (shares * (1 - shares) / len(x)).sqrt()).all()
     covariances = (best.factors @ best.factors.mT)[nearest]
     assert ((covariances - torch.eye(D)).abs() < 6 * (2 / (shares.min() * len(x))).sqrt()).all()
+
+
+@pytest.mark.parametrize(
+    "model", [GaussianMixture(K, D), GaussianMixture(K, D, diagonal=True), BernoulliMixture(K, shape=(D,))],
+    ids=["full", "diagonal", "stencils"],
+)  # fmt: skip
+def test_a_second_fit_forgets_the_first(model):
+    twin, x, other = copy.deepcopy(model), planted(0)[0].float(), planted(1)[0].float()[:211]
+    if isinstance(model, BernoulliMixture):
+        x, other = (x > 1).float(), (other > 1).float()
+    first = twin.fit(x, Noise(0), steps=3)
+    model.fit(other, Noise(1), steps=5)
+    assert model.fit(x, Noise(0), steps=3) == first
+    for ours, fresh in zip(model.buffers(), twin.buffers(), strict=True):
+        assert torch.equal(ours, fresh)
 
 
 def test_it_stops_when_it_gains_too_little():

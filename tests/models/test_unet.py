@@ -117,6 +117,15 @@ def test_a_share_of_the_picture_itself_is_passed_on():
     assert share[:, 0, 0, 0].std() > 1e-3
 
 
+def test_what_was_known_at_half_the_size_is_handed_across():
+    """With nothing coming up from below, and no share of x passed on, the picture still reaches the output."""
+    network, t = build(), torch.full((7,), 0.5)
+    for p in [*network.up.parameters(), *network.keep.parameters()]:
+        torch.nn.init.zeros_(p)
+    out, other = (network(Noise(key).normal(7, 1, 13, 11), t) for key in (1, 2))
+    assert (out - other).flatten(1).norm(dim=1).min() > 1e-2
+
+
 def test_the_patches_touch():
     """A change of one pixel reaches far more than its own patch: through the lower level most of a digit."""
     network, x = build(), Noise(1).normal(1, 1, 28, 28)

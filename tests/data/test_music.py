@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import builtins
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from music21 import chord, corpus, meter, note, stream, tie
+
+from genai_lib.data import DataError, load_chorales, music
+from genai_lib.data.music import HOLD, REST, Chorale, parse_chorales, voices_of
+
+
+def part(*things):
+    """A part that begins with a 4/4 and is cut into measures, as those of the chorales are."""
+    return stream.Part([meter.TimeSignature("4/4"), *things]).makeNotation()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "genai_lib"
+
+
+def tune(seed, length=12):
+    return 60 + torch.randint(0, 12, (length, 4), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def thirty(cache, monkeypatch):
+    """Thirty settings of fifteen tunes in place of Bach's, two keys each; the readings are counted."""
+    readings = []
+
+    def read(*, steps=4):
+        readings.append(steps)
+        return [Chorale(f"bwv{i}", tune(i % 15) + i // 15) for i in range(30)]
+
+    monkeypatch.setattr(music, "parse_chorales", read)
+    return readings
+
+
+# ---------------------------------------------------------------- notes on the grid
+
+
+def test_notes_rests_ties_and_chords_are_laid_on_the_grid():
+    soprano = part(note.Note("C5", quarterLength=1), note.Rest(quarterLength=0.5), note.Note("D5", quarterLength=0.5),
+                   note.Note("D5", quarterLength=2))  # fmt: skip
+    tied = [note.Note("G3", quarterLength=1), note.Note("G3", quarterLength=1)]
+    tied[0].tie, tied[1].tie = tie.Tie("start"), tie.Tie("stop")
+    bass = part(*tied, chord.Chord(["C3", "C2"], quarterLength=1))
+    voices = voices_of([soprano, bass])
+    h, r = HOLD, REST
+    assert voices[:, 0].tolist() == [72, h, h, h, r, r, 74, h, 74, h, h, h, h, h, h, h]
+    assert voices[:, 1].tolist() == [55, h, h, h, h, h, h, h, 48, h, h, h, r, r, r, r]  # of two notes the upper one
+    assert voices.dtype == torch.int64
+    assert voices_of([soprano, bass], steps=2)[:, 0].tolist() == [72, h, r, 74, 74, h, h, h]
+
+
+def test_what_is_shorter_than_a_step_and_misses_the_grid_is_left_out():
+    quick = part(*(note.Note(p, quarterLength=0.125) for p in ("C4", "D4", "E4", "F4")), note.Note("G4", quarterLength=0.5))
+    assert voices_of([quick])[:, 0].tolist() == [60, 64, 67, HOLD]
+    late = part(note.Rest(quarterLength=0.125), note.Note("C4", quarterLength=0.875))
+    assert voices_of([late])[:, 0].tolist() == [REST, 60, HOLD, HOLD]
+    between = part(note.Rest(quarterLength=0.0625), note.Note("C4", quarterLength=0.125), note.Rest(quarterLength=0.8125))
+    assert voices_of([between])[:, 0].tolist() == [REST] * 4
+
+
+@pytest.fixture(scope="module")
+def three():
+    """Three of Bach's chorales, as music21 reads them: at random, each with four voices."""
+    return [corpus.parse(name) for name in ("bach/bwv269", "bach/bwv153.1", "bach/bwv267")]
+
+
+def test_a_chorale_can_be_read_off_its_grid_again(three):
+    for score in three:
+        voices = voices_of(score.parts)
+        assert voices.shape == (round(4 * score.highestTime), 4)
+        for voice, told in enumerate(score.parts):
+            begins = torch.nonzero(voices[:, voice] != HOLD).flatten().tolist()
+            runs = [(begin, end, voices[begin, voice].item()) for begin, end in pairwise([*begins, len(voices)])]
+            heard = [(begin, end, pitch) for begin, end, pitch in runs if pitch != REST]
+            notes = [(4 * n.offset, 4 * (n.offset + n.quarterLength), n.pitch.midi) for n in told.stripTies().flatten().notes]
+            assert heard == notes
+            assert len(heard) > 20
+        ranges = voices.where(voices < HOLD, torch.nan).nanmean(dim=0)
+        assert (ranges.diff() < 0).all()  # soprano, alto, tenor, bass
+
+
+def test_the_chorales_are_read_with_music21(monkeypatch, three):
+    class Few:
+        def __init__(self, returnType):
+            assert returnType == "filename"
+
+        def __iter__(self):
+            return iter(["bach/bwv269", "five", "bach/bwv153.1"])
+
+    real = corpus.parse
+    monkeypatch.setattr(corpus.chorales, "Iterator", Few)
+    monkeypatch.setattr(corpus, "parse", lambda name: stream.Score([stream.Part() for _ in range(5)])
+                        if name == "five" else real(name))  # fmt: skip
+    found = parse_chorales(steps=2)
+    assert [chorale.title for chorale in found] == ["bwv269", "bwv153.1"]  # five voices are one too many
+    assert torch.equal(found[1].voices, voices_of(three[1].parts, steps=2))
+
+
+# ---------------------------------------------------------------- the cache and the split
+
+
+def test_the_second_call_reads_the_cached_file(thirty, cache):
+    first = load_chorales()
+    assert thirty == [4]
+    assert [path.name for path in cache.iterdir()] == ["chorales-4.npz"]
+    again = load_chorales()
+    assert thirty == [4]
+    assert [chorale.title for chorale in again] == [chorale.title for chorale in first]
+    assert all(torch.equal(a.voices, b.voices) for a, b in zip(again, first, strict=True))
+    assert torch.equal(first[0].voices, tune(0))
+    assert first[0].voices.dtype == torch.int64
+    load_chorales(steps=2)
+    assert thirty == [4, 2]
+    assert sorted(path.name for path in cache.iterdir()) == ["chorales-2.npz", "chorales-4.npz"]
+
+
+def test_settings_of_one_tune_stay_on_one_side_in_whatever_key(thirty):
+    train, test = ([chorale.title for chorale in load_chorales(split)] for split in ("train", "test"))
+    assert test == ["bwv9", "bwv24"]
+    assert sorted(train + test) == sorted(f"bwv{i}" for i in range(30))
+
+
+def test_without_a_cache_folder_of_its_own_it_is_in_the_home(thirty, tmp_path, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    load_chorales()
+    assert (tmp_path / "home" / ".cache" / "genai_lib" / "chorales-4.npz").is_file()
+
+
+def test_a_reading_that_fails_leaves_no_cached_file(cache, monkeypatch):
+    def fail(*, steps):
+        raise RuntimeError("interrupted")
+
+    monkeypatch.setattr(music, "parse_chorales", fail)
+    with pytest.raises(RuntimeError, match="interrupted"):
+        load_chorales()
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", [lambda raw: b"", lambda raw: raw[:-100], lambda raw: b"x" + raw[1:]])
+def test_a_damaged_cached_file_is_named(thirty, cache, damage):
+    load_chorales()
+    path = cache / "chorales-4.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError) as error:
+        load_chorales()
+    assert str(error.value).startswith(f"{path} is damaged (")
+    assert str(error.value).endswith("). Delete it: the chorales will be read again.")
+    path.unlink()
+    assert len(load_chorales()) == 28
+
+
+def test_without_music21_it_says_what_to_install(cache, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *rest):
+        if name.startswith("music21"):
+            raise ModuleNotFoundError("No module named 'music21'")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(DataError) as error:
+        load_chorales()
+    assert str(error.value) == "Bach's chorales are read with music21, which is not installed: pip install music21"
+
+
+def test_a_wrong_split_is_refused_before_anything_is_read(thirty):
+    with pytest.raises(DataError) as error:
+        load_chorales("valid")
+    assert str(error.value) == "the chorales have no split named 'valid'. Their splits are: train, test."
+    assert thirty == []
+
+
+def test_every_value_fits_a_byte():
+    assert np.iinfo(np.uint8).max > REST > HOLD > 127
