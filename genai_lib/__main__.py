@@ -118,7 +118,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _list(options: argparse.Namespace) -> None:
     shipped = pretrained.names()
     for recipe in recipes.RECIPES.values():
-        print(f"{recipe.name:12} {recipe.title}{'' if recipe.name in shipped else '  (no weights shipped)'}")
+        print(f"{recipe.name:18} {recipe.title}{'' if recipe.name in shipped else '  (no weights shipped)'}")
 
 
 def _print_figures(figures: recipes.Quality, card: recipes.Quality | None = None) -> None:

@@ -42,8 +42,8 @@ RECIPES = [
     Recipe(
         "diffusion", "Diffusion model that is told the digit",
         lambda: Diffusion(UNet(classes=10), Schedule(), predicts="v"),
-        minute=Effort(epochs=1.5, batch_size=64, lr=2e-3, precision="bf16", beta2=0.99),
-        shipped=Effort(epochs=8, batch_size=64, lr=2e-3, precision="bf16", beta2=0.99),
+        minute=Effort(epochs=1, batch_size=64, lr=2e-3, precision="bf16", beta2=0.99),
+        shipped=Effort(epochs=2, batch_size=64, lr=2e-3, precision="bf16", beta2=0.99),
         quality=_quality, players=_players,
     ),
 ]  # fmt: skip

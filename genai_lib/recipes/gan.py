@@ -79,7 +79,7 @@ RECIPES = [
     Recipe(
         "wgan-gp", "Wasserstein GAN with gradient penalty", partial(dcgan, normalised=False),
         minute=Effort(epochs=0.4, batch_size=64, lr=5e-4, ema=0.99),
-        shipped=Effort(epochs=2.4, batch_size=64, lr=5e-4, ema=0.999),
+        shipped=Effort(epochs=2.4, batch_size=64, lr=5e-4, ema=0.99),
         quality=samples_only, players=_game("wasserstein", penalty=10.0, turns=3), product=_generator, turns=3,
     ),
 ]  # fmt: skip

@@ -57,8 +57,8 @@ def write(model: nn.Module, length: int, noise: Noise) -> str:
 RECIPES = [
     Recipe(
         "gpt", "GPT on the characters of Shakespeare's plays", lambda: GPT(GPTConfig(size=characters().size)),
-        minute=Effort(epochs=0.8, batch_size=16, lr=4e-3, beta2=0.99),
-        shipped=Effort(epochs=4, batch_size=16, lr=3e-3, beta2=0.99),
+        minute=Effort(epochs=0.5, batch_size=16, lr=4e-3, beta2=0.99),
+        shipped=Effort(epochs=1.5, batch_size=16, lr=4e-3, beta2=0.99),
         data=plays, quality=_quality, players=_players, text=write,
     ),
 ]  # fmt: skip
