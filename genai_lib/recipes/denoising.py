@@ -10,7 +10,7 @@ from genai_lib.models.diffusion import Diffusion, Schedule
 from genai_lib.models.unet import UNet
 from genai_lib.noise import Noise
 from genai_lib.objectives import denoising_loss
-from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, one_cycle, test_digits
+from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, distance, one_cycle
 from genai_lib.training import Player
 
 
@@ -32,10 +32,7 @@ def _quality(model: nn.Module, judge: Judge | None) -> Quality:
     y, noise = torch.arange(10).repeat(50), Noise(0)
     drawn = torch.cat([model.sample(500, noise, y=y, steps=25) for _ in range(20)])
     asked = model.sample(500, noise, y=y, guidance=2.0, steps=25)
-    real, made = (metrics.in_batches(judge.features, x) for x in (test_digits().x, drawn))
-    return {
-        "fid": metrics.fid(made, real), "kid": metrics.kid(made, real), "asked digit seen": metrics.accuracy(judge, asked, y),
-    }  # fmt: skip
+    return distance(drawn, judge) | {"asked digit seen": metrics.accuracy(judge, asked, y)}
 
 
 RECIPES = [

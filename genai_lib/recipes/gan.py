@@ -16,33 +16,29 @@ from genai_lib.training import Player
 
 
 def _game(
-    loss: str = "non-saturating", *, penalty: float = 0.0, turns: int = 1,
-    augment: Callable[[Tensor, Noise], Tensor] | None = None,
-) -> Callable[[nn.Module, Effort, int], list[Player]]:  # fmt: skip
-    """The GAN's two players. `penalty` weights the gradient penalty; `augment` is done to all that the discriminator sees."""
+    loss: str = "non-saturating", *, penalty: float = 0.0, turns: int = 1
+) -> Callable[[nn.Module, Effort, int], list[Player]]:
+    """The GAN's two players; `penalty` weights the gradient penalty, `turns` are the discriminator's in a step."""
     losses = game_loss(loss)
 
     def players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
         assert isinstance(model, GAN)
         generator, discriminator = model.generator, model.discriminator
 
-        def judged(x: Tensor, y: Tensor | None, noise: Noise) -> Tensor:
-            return discriminator(x if augment is None else augment(x, noise), *(() if y is None else (y,)))
-
         def discriminator_loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
             real, y = 2 * batch[0] - 1, batch[1] if generator.classes else None
             with torch.no_grad():
                 fake = generator(noise.normal(len(real), generator.latent), y)
-            on_real, on_fake = judged(real, y, noise), judged(fake, y, noise)
+            on_real, on_fake = discriminator(real, y), discriminator(fake, y)
             total = losses.discriminator(on_real, on_fake)
             if penalty:
-                total = total + penalty * gradient_penalty(lambda x: judged(x, y, noise), real, fake, noise)
+                total = total + penalty * gradient_penalty(lambda x: discriminator(x, y), real, fake, noise)
             return {"loss": total, "D(x)": on_real.sigmoid().mean(), "D(G(z))": on_fake.sigmoid().mean()}
 
         def generator_loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
             y = batch[1] if generator.classes else None
             made = generator(noise.normal(len(batch[0]), generator.latent), y)
-            return {"loss": losses.generator(judged(made, y, noise))}
+            return {"loss": losses.generator(discriminator(made, y))}
 
         return [
             Player("discriminator", discriminator, discriminator_loss, adam(discriminator, effort, beta1=0.5), turns=turns),
