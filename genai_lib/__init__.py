@@ -10,8 +10,11 @@ Floors, lowest first; a file imports only from floors below its own::
     training     the one loop: players take turns
     callbacks    what may happen between the steps: averages, pictures, logs
     metrics      how good the samples and the bounds are
+    games        Sokoban: whether a level has a solution, and whether it is new
     recipes      named runs: data + model + players + schedule + the quality to expect
     pretrained   weights of recipes, each with a card
+    export       a model as one ONNX file, and drawing from it
+    compression  smaller models, and what that costs
     plotting     the figures, one palette
     widgets      figures one can play with
 """

@@ -1,22 +1,28 @@
-"""The library from the command line: ``python -m genai_lib train | sample | evaluate | list``."""
+"""The library from the command line: ``python -m genai_lib train | sample | evaluate | export | bench | list``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from genai_lib import pretrained, recipes, setup
-from genai_lib.callbacks import Samples, TensorBoard
+from genai_lib.callbacks import EMA, Samples, TensorBoard
 from genai_lib.checkpoint import CheckpointError
-from genai_lib.data import DataError
+from genai_lib.data import Batches, DataError
 from genai_lib.data.pictures import save_png
+from genai_lib.export import ExportError, draw, export
 from genai_lib.noise import Noise
 from genai_lib.pretrained import WeightsError
-from genai_lib.training import Callback
+from genai_lib.training import Callback, Trainer
+
+MOST = 10_000  # pictures or characters at once
+SECONDS = 4.0  # of training that `bench` times in each precision
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,8 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
-    except (CheckpointError, DataError, WeightsError, ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (CheckpointError, DataError, ExportError, WeightsError, ValueError, OSError) as error:
+        reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
+        print(f"error: {reason}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"\n{stop or 'stopped'}", file=sys.stderr)
@@ -34,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m genai_lib", description="Train, sample and evaluate the course's models.")
+    parser = argparse.ArgumentParser(prog="python -m genai_lib", description="Train, draw from and measure the models.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     train = commands.add_parser("train", help="train a recipe; write weights, card, checkpoints, logs")
@@ -49,9 +56,10 @@ def _parser() -> argparse.ArgumentParser:
 
     sample = commands.add_parser("sample", help="draw pictures from a recipe's weights into a PNG, or write text")
     sample.set_defaults(command=_sample)
-    sample.add_argument("recipe", choices=list(recipes.RECIPES), metavar="recipe", help="a recipe with weights")
-    sample.add_argument("--weights", type=Path, default=pretrained.FOLDER, help="their folder; default: the shipped ones")
-    sample.add_argument("-n", type=int, default=64, help="how many pictures, or characters of text")
+    sample.add_argument("recipe", nargs="?", choices=list(recipes.RECIPES), metavar="recipe", help="a recipe with weights")
+    sample.add_argument("--from", type=Path, dest="file", metavar="FILE.onnx", help="an exported model, instead of a recipe")
+    sample.add_argument("--weights", type=Path, default=pretrained.FOLDER, help="a recipe's; default: the shipped ones")
+    sample.add_argument("-n", type=int, default=64, help=f"pictures, or characters of text, at most {MOST:,}")
     sample.add_argument("--seed", type=int, default=0)
     sample.add_argument("--out", type=Path, default=Path("samples.png"), help="of pictures; text goes to the screen")
 
@@ -59,10 +67,19 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(command=_evaluate)
     evaluate.add_argument("recipe", choices=list(recipes.RECIPES), metavar="recipe", help="a recipe with weights")
     evaluate.add_argument("--weights", type=Path, default=pretrained.FOLDER, help="their folder; default: the shipped ones")
-
     evaluate.add_argument("--write", action="store_true", help="write the figures on the card")
 
-    listing = commands.add_parser("list", help="list the recipes and their shipped weights")
+    exporting = commands.add_parser("export", help="write a recipe's decoder, generator or GPT into one ONNX file")
+    exporting.set_defaults(command=_export)
+    exporting.add_argument("recipe", choices=list(recipes.RECIPES), metavar="recipe", help="a recipe with weights")
+    exporting.add_argument("--weights", type=Path, default=pretrained.FOLDER, help="their folder; default: the shipped ones")
+    exporting.add_argument("--out", type=Path, metavar="FILE.onnx", help="default: RECIPE.onnx")
+
+    bench = commands.add_parser("bench", help="measure how fast a recipe trains on this machine")
+    bench.set_defaults(command=_bench)
+    bench.add_argument("recipe", choices=list(recipes.RECIPES), metavar="recipe", help=", ".join(recipes.RECIPES))
+
+    listing = commands.add_parser("list", help="list the recipes: quality, seconds of training and size of the shipped weights")
     listing.set_defaults(command=_list)
     return parser
 
@@ -94,15 +111,27 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _sample(options: argparse.Namespace) -> None:
-    if options.n < 1:
-        raise ValueError(f"-n must be 1 or more, got {options.n}")
+    if not 1 <= options.n <= MOST:
+        raise ValueError(f"-n must lie between 1 and {MOST:,}, got {options.n}")
+    if (options.recipe is None) == (options.file is None):
+        raise ValueError(f"give either a recipe ({', '.join(recipes.RECIPES)}) or --from FILE.onnx")
+    noise = Noise(options.seed)
+    if options.file is not None:
+        drawn = draw(options.file, options.n, noise)
+        print(drawn if isinstance(drawn, str) else save_png(torch.from_numpy(drawn), options.out))
+        return
     model, text = pretrained.load(options.recipe, folder=options.weights), recipes.get(options.recipe).text
     if text is not None:
-        print(text(model, options.n, Noise(options.seed)))
+        print(text(model, options.n, noise))
         return
     if not hasattr(model, "sample"):
         raise ValueError(f"{options.recipe} is no generative model: it has no way to draw samples")
-    print(save_png(model.sample(options.n, Noise(options.seed)), options.out))
+    print(save_png(model.sample(options.n, noise), options.out))
+
+
+def _export(options: argparse.Namespace) -> None:
+    path = export(options.recipe, options.out or f"{options.recipe}.onnx", folder=options.weights)
+    print(f"{path}: {path.stat().st_size:,} bytes. Draw from it: python -m genai_lib sample --from {path}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -115,10 +144,59 @@ def _evaluate(options: argparse.Namespace) -> None:
         _print_figures(pretrained.measure(options.recipe, model), before)
 
 
+class _Timed(Batches):
+    """Batches that add up the seconds it took to make them."""
+
+    seconds = 0.0
+
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, ...]:
+        start = time.perf_counter()
+        batch = super().__getitem__(number)
+        self.seconds += time.perf_counter() - start
+        return batch
+
+
+def _bench(options: argparse.Namespace) -> None:
+    recipe, device = recipes.get(options.recipe), setup()
+    if recipe.players is None:
+        raise ValueError(f"{recipe.name} is fitted as a whole: it has no training step to be timed")
+    effort, data = recipe.minute, recipe.data(device)
+    print(f"{recipe.name}, batches of {effort.batch_size}, on {pretrained.machine()}")
+    for precision in ("fp32", "bf16"):
+        model = recipe.build().to(device)
+        batches = _Timed(*data, batch_size=effort.batch_size)
+        players = recipe.players(model, effort, 10**9)
+        average = [EMA(recipe.product(model), decay=effort.ema)] if effort.ema else []
+        with warnings.catch_warnings(action="ignore"):  # it says in a warning what is printed here
+            trainer = Trainer(players, batches, precision=precision, callbacks=average)
+        if precision == "bf16" and not trainer.bf16:
+            print("  bf16: this processor has no bfloat16 instructions")
+            continue
+        start, steps = time.perf_counter(), 10
+        trainer.run(steps)  # the first steps are slow, and tell how many make up the seconds
+        more = max(10, round(steps * SECONDS / (time.perf_counter() - start)))
+        batches.seconds, start = 0.0, time.perf_counter()
+        trainer.run(steps + more)
+        seconds = time.perf_counter() - start
+        rate = more * recipe.turns * effort.batch_size / seconds
+        print(f"  {precision}: {1000 * seconds / more:.2f} ms a step, {rate:,.0f} examples a second, "
+              f"{batches.seconds / seconds:.1%} of the time spent on loading")  # fmt: skip
+
+
 def _list(options: argparse.Namespace) -> None:
-    shipped = pretrained.names()
+    rows = [["recipe", "quality", "seconds", "parameters", "kB", ""]]
     for recipe in recipes.RECIPES.values():
-        print(f"{recipe.name:18} {recipe.title}{'' if recipe.name in shipped else '  (no weights shipped)'}")
+        row = ["no weights shipped", "", "", ""]
+        if recipe.name in pretrained.names():
+            card, weights = pretrained.card(recipe.name), pretrained.FOLDER / f"{recipe.name}.safetensors"
+            size = weights.stat().st_size if weights.is_file() else 0
+            quality = ", ".join(f"{name} {value:.4g}" for name, value in list(card["figures"].items())[:3])
+            row = [quality, f"{card['seconds']:,.0f}", f"{card['parameters']:,}", f"{size / 1000:,.0f}"]
+        rows.append([recipe.name, *row, recipe.title])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [f"{cell:{'>' if 1 < i < 5 else '<'}{widths[i]}}" for i, cell in enumerate(row)]
+        print("  ".join(cells).rstrip())
 
 
 def _print_figures(figures: recipes.Quality, card: recipes.Quality | None = None) -> None:

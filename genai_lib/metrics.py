@@ -85,7 +85,7 @@ def kid(a: Tensor, b: Tensor) -> float:
 
     Unlike FID it has no bias for small N, so it may come out slightly below 0 when the sets agree.
 
-    Source: Bińkowski et al. 2018, eq. 3 and §3.1.
+    Source: Bińkowski et al. 2018, eq. 4 and §4.
     """
     if len(a) < 2 or len(b) < 2:
         raise ValueError(f"KID needs at least two pictures on each side, got {len(a)} and {len(b)}")
@@ -244,6 +244,14 @@ def bernoulli_entropy(x: Tensor) -> float:
 def accuracy(classifier: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> float:
     """Share of pictures x whose most likely class is y."""
     return (in_batches(classifier, x).argmax(dim=1) == y).double().mean().item()
+
+
+def recall_at(similarity: Tensor, right: Tensor, *, k: int) -> float:
+    """Share of questions (rows of similarity (N, M)) with a right answer, (N, M) bool, among the k most similar.
+
+    Chance finds a single right answer in k / M of the questions, and more where several are right.
+    """
+    return right.gather(1, similarity.topk(k, dim=1).indices).any(dim=1).double().mean().item()
 
 
 def psnr(x: Tensor, reference: Tensor) -> Tensor:

@@ -222,7 +222,7 @@ def next_token_nll(model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
     (B,) nats per example, *summed* over the T predicted tokens. Over T it is nats per token; a model that knows
     nothing has log V of them.
 
-    Source: Bengio et al. 2003, §2 (the chain rule, maximum likelihood).
+    Source: Bengio et al. 2003, §1–2 (the chain rule, maximum likelihood).
     """
     logits, targets = model(tokens[:, :-1]), tokens[:, 1:]  # (B, T, V), (B, T)
     return F.cross_entropy(_precise(logits).transpose(1, 2), targets, reduction="none").sum(dim=1)
@@ -375,3 +375,31 @@ def diffusion_bound(model: Diffusion, x: Tensor, noise: Noise, *, y: Tensor | No
     signal, sigma = q.scales(last, x)
     prior = gaussian_kl((signal * x0).flatten(1), (2 * sigma.log()).expand_as(x).flatten(1))
     return -(prior + steps * between + decoder)
+
+
+# ---------------------------------------------------------------- what belongs together
+
+
+def contrastive_loss(similarity: Tensor, *, known: Tensor | None = None) -> Tensor:
+    """Cross-entropy of picking each text's own picture among all, and each picture's own text, averaged over both ways.
+
+    Parameters
+    ----------
+    similarity : (B, B)
+        Logits of text i and picture i′; what belongs together stands on the diagonal.
+    known : (B, B) bool, optional
+        Where a text suits a picture that is not its own: such a pair is left out, it is no wrong answer.
+
+    Returns
+    -------
+    (B,) nats per pair; log B for a model that knows nothing. The others of the batch are the wrong answers, so the
+    number depends on B.
+
+    Source: Radford et al. 2021, figure 3; van den Oord, Li & Vinyals 2018, eq. 4.
+    """
+    similarity = _precise(similarity)
+    if known is not None:
+        own = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
+        similarity = similarity.masked_fill(known & ~own, -math.inf)
+    right = similarity.diagonal()
+    return (similarity.logsumexp(dim=1) + similarity.logsumexp(dim=0)) / 2 - right

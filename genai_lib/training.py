@@ -65,6 +65,11 @@ class Player:
     clip: float | None = None
 
 
+def accelerator() -> Accelerator:
+    """Which device this process computes on, and how it speaks to the others of a run: there is one answer a process."""
+    return Accelerator(cpu=not torch.cuda.is_available())
+
+
 class Callback:
     """Something that happens after steps. Override what you need."""
 
@@ -90,7 +95,7 @@ class Trainer:
     players : sequence of Player
         In the order in which they move.
     batches : Batches
-        Batch number i for the i-th turn.
+        Batch number i for the i-th turn. Several processes share each batch out among them.
     seed : int
         All noise in the losses depends on (seed, step, turn) alone.
     precision : str
@@ -127,9 +132,10 @@ class Trainer:
         names = [p.name for p in players]
         if not players or len(set(names)) < len(names):
             raise ValueError(f"a game needs players with different names, got {names}")
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        self.accelerator = accelerator()
         self.device = self.accelerator.device
-        self.players, self.batches, self.seed, self.callbacks = list(players), batches, seed, list(callbacks)
+        self.players, self.seed, self.callbacks = list(players), seed, list(callbacks)
+        self.batches = batches.share(self.accelerator.process_index, self.accelerator.num_processes)
         self.bf16 = _bf16(precision, self.device)
         self.folder = checkpoint.Folder(folder) if folder is not None else None
         self.save_every, self.log_every = save_every, log_every

@@ -37,7 +37,7 @@ def small_world(monkeypatch, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(recipes.core, "load", load)
-    monkeypatch.setattr(pretrained, "judge", lambda: None)
+    monkeypatch.setattr(pretrained, "judge", lambda name: None)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

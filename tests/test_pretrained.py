@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 
 import pytest
@@ -63,7 +63,7 @@ def measured(name):
     judge.features = once
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretrained, "judge", lambda: judge)
+        patch.setattr(pretrained, "judge", lambda name: judge if name == "classifier" else pretrained.load(name))
         patch.setattr(metrics, "mean_iwae_bound", lambda *arguments, **keywords: math.nan)
         return pretrained.measure(name, pretrained.load(name))
 
@@ -152,9 +152,12 @@ def test_the_shipped_weights_are_good_enough():
     assert measured("dcgan")["fid"] < measured("mixture")["fid"]  # a network must beat the baseline
 
 
-def test_the_classifier_is_the_judge():
+def test_the_classifier_is_the_judge_unless_a_recipe_names_another(monkeypatch):
     x = load("mnist", "test").x[:7]
     assert torch.equal(pretrained.judge().features(x), pretrained.load("classifier").features(x))
+    recipe = replace(RECIPES["dcgan"], judge="vae-mlp", quality=lambda product, judge: {"Z": judge.latent})
+    monkeypatch.setitem(RECIPES, "dcgan", recipe)
+    assert pretrained.measure("dcgan", pretrained.load("dcgan")) == {"Z": 20}
 
 
 # ---------------------------------------------------------------- a folder of one's own
@@ -163,7 +166,7 @@ def test_the_classifier_is_the_judge():
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """The weights of an autoencoder that never learned, saved with a card."""
-    monkeypatch.setattr(pretrained, "judge", lambda: None)
+    monkeypatch.setattr(pretrained, "judge", lambda name: None)
     torch.manual_seed(0)
     model = RECIPES["autoencoder"].build().eval()
     history = {"step": [20.0, 31.0], "autoencoder/loss": [2.0, 1.0]}

@@ -273,7 +273,7 @@ players = [
            torch.optim.Adam(g.parameters(), lr=1e-3)),
 ]
 rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-trainer = Trainer(players, Batches(ring(64, Noise(0)), batch_size=16, rank=rank, world=world), seed=1)
+trainer = Trainer(players, Batches(ring(64, Noise(0)), batch_size=16), seed=1)
 assert trainer.accelerator.num_processes == world
 trainer.run(30)
 if rank == 0:

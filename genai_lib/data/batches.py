@@ -50,6 +50,10 @@ class Batches:
         self.rank, self.world = rank, world
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
+    def share(self, rank: int, world: int) -> Batches:
+        """The same batches, of which process number `rank` of `world` gets its own slice."""
+        return Batches(*self.tensors, batch_size=self.batch_size, seed=self.seed, rank=rank, world=world)
+
     @property
     def per_epoch(self) -> int:
         """Whole batches in one pass over the rows."""

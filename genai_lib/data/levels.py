@@ -77,6 +77,22 @@ class Level:
             found.append("the walls are open: the player can leave")
         return found
 
+    @property
+    def room(self) -> np.ndarray:
+        """The cells (h, w) that the player could reach if boxes did not stand in his way; what else lies between is wall.
+
+        Needs a player. Levels that differ only in how thick their walls are, or where they lie, have equal rooms.
+        """
+        places, _ = ndimage.label(~self.walls)
+        inside = places == places[self.player]  # (H, W)
+        rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+        return np.where(inside, self.grid, "#")[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+    @classmethod
+    def walled(cls, room: np.ndarray, title: str = "") -> Level:
+        """Put a wall around a room (h, w): a level of (h + 2, w + 2)."""
+        return cls(tuple(map("".join, np.pad(room, 1, constant_values="#"))), title)
+
     def canonical(self) -> str:
         """One text for a level and its turned and mirrored copies."""
         turned = [np.rot90(grid, k) for grid in (self.grid, self.grid[:, ::-1]) for k in range(4)]

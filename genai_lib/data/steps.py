@@ -48,3 +48,38 @@ def shift(x: Tensor, noise: Noise, *, pixels: int = 2) -> Tensor:
     padded = F.pad(x, (pixels, pixels, pixels, pixels))
     picture = torch.arange(B, device=x.device)
     return padded[picture[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)  # (B, C, H, W)
+
+
+def disturb(x: Tensor, noise: Noise, *, pixels: int = 3, colour: float = 0.2, mirror: bool = True) -> Tensor:
+    """Move each picture as `shift` does, repeating its edge, mirror half of them, and change their colours a little.
+
+    Each step can be differentiated, so that it can stand between generator and discriminator: a discriminator that only
+    ever sees disturbed pictures, real or made, has more to learn by heart.
+
+    Parameters
+    ----------
+    x : (B, C, H, W)
+        Pixels in [0, 1]; the result may leave that range.
+    noise : Noise
+    pixels : int
+        Largest move each way.
+    colour : float
+        Each colour's distance from white is multiplied by a number within so much of 1: white stays white.
+    mirror : bool
+        False for pictures in which left and right matter, such as letters.
+
+    Returns
+    -------
+    (B, C, H, W)
+
+    Source: Zhao et al. 2020, §3.2.
+    """
+    B, C, H, W = x.shape
+    corner = noise.integers(2 * pixels + 1, B, 2) - pixels
+    mirrored = noise.uniform(B, 1) < 0.5 * mirror
+    rows = (corner[:, :1] + torch.arange(H, device=x.device)).clamp(0, H - 1)  # (B, H)
+    columns = (corner[:, 1:] + torch.arange(W, device=x.device)).clamp(0, W - 1)  # (B, W)
+    columns = torch.where(mirrored, W - 1 - columns, columns)
+    picture = torch.arange(B, device=x.device)[:, None, None]
+    moved = x[picture, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)  # (B, C, H, W)
+    return 1 - (1 - moved) * (1 + colour * (2 * noise.uniform(B, C, 1, 1) - 1))

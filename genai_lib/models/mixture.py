@@ -146,7 +146,8 @@ class GaussianMixture(nn.Module):
 class BernoulliMixture(nn.Module):
     """A mixture of K stencils for pictures of a given shape: component k lights pixel p with probability μ_kp.
 
-    Attributes: `weights` π (K,), summing to 1, and `means` μ (K, P), never 0 or 1. Source: Bishop 2006, §9.3.3.
+    Attributes: `weights` π (K,), summing to 1, and `means` μ (K, P), never 0 or 1; float64, or 1 − μ would lose its digits.
+    Source: Bishop 2006, §9.3.3.
     """
 
     weights: Tensor
@@ -155,13 +156,13 @@ class BernoulliMixture(nn.Module):
     def __init__(self, components: int, *, shape: tuple[int, ...] = (1, 28, 28)) -> None:
         super().__init__()
         self.shape = shape
-        self.register_buffer("weights", torch.full((components,), 1 / components))
-        self.register_buffer("means", torch.full((components, math.prod(shape)), 0.5))
+        self.register_buffer("weights", torch.full((components,), 1 / components, dtype=torch.float64))
+        self.register_buffer("means", torch.full((components, math.prod(shape)), 0.5, dtype=torch.float64))
 
     def log_joint(self, x: Tensor) -> Tensor:
         """log π_k + Σ_p [x_p log μ_kp + (1 − x_p) log(1 − μ_kp)], one matrix product: (B, K) nats."""
         dark = (-self.means).log1p()  # (K, P)
-        return x.flatten(1) @ (self.means.log() - dark).T + dark.sum(dim=1) + self.weights.log()
+        return x.flatten(1).to(dark) @ (self.means.log() - dark).T + dark.sum(dim=1) + self.weights.log()
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-probability of pictures x (B, …) of pixels 0 or 1: (B,) nats, exact."""
@@ -170,7 +171,7 @@ class BernoulliMixture(nn.Module):
     def sample(self, n: int, noise: Noise) -> Tensor:
         """Draw n pictures of pixels 0 or 1: (n, …)."""
         k = pick(self.weights, noise.uniform(n))  # (n,)
-        return (noise.uniform(n, self.means.shape[1]) < self.means[k]).to(self.means).view(n, *self.shape)
+        return (noise.uniform(n, self.means.shape[1]) < self.means[k]).float().view(n, *self.shape)
 
     def fit(self, x: Tensor, noise: Noise, *, steps: int = 50, tolerance: float = 1e-2, smoothing: float = 0.1) -> list[float]:
         """Run expectation-maximisation on pictures x (N, …) of pixels 0 or 1; returns as `climb`.

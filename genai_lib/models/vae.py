@@ -131,22 +131,24 @@ def map_vae() -> VAE:
     return VAE(encoder, decoder, latent=2)
 
 
-def conv_vae(*, latent: int = 32, width: int = 32) -> VAE:
-    """A convolutional VAE for 28 × 28 grey pictures: 28 → 14 → 7 → 4 pixels and back."""
-    w = width
+def conv_vae(*, latent: int = 32, width: int = 32, size: int = 28, channels: int = 1) -> VAE:
+    """A convolutional VAE for pictures of 28 or 32 pixels a side: 28 → 14 → 7 → 4, or 32 → 16 → 8 → 4, and back."""
+    if size not in (28, 32):
+        raise ValueError(f"the side of a picture must be 28 or 32, got {size}")
+    w, last = width, 3 if size == 28 else 4  # a kernel of 3 leads from 7 to 4, one of 4 from 8 to 4
     encoder = nn.Sequential(
-        nn.Conv2d(1, w, 4, stride=2, padding=1), nn.SiLU(),  # (B, w, 14, 14)
-        nn.Conv2d(w, 2 * w, 4, stride=2, padding=1), nn.SiLU(),  # (B, 2w, 7, 7)
-        nn.Conv2d(2 * w, 4 * w, 3, stride=2, padding=1), nn.SiLU(),  # (B, 4w, 4, 4)
+        nn.Conv2d(channels, w, 4, stride=2, padding=1), nn.SiLU(),  # (B, w, size/2, size/2)
+        nn.Conv2d(w, 2 * w, 4, stride=2, padding=1), nn.SiLU(),  # (B, 2w, size/4, size/4)
+        nn.Conv2d(2 * w, 4 * w, last, stride=2, padding=1), nn.SiLU(),  # (B, 4w, 4, 4)
         nn.Flatten(),
         nn.Linear(4 * w * 16, 2 * latent),
     )  # fmt: skip
     decoder = nn.Sequential(
         nn.Linear(latent, 4 * w * 16), nn.SiLU(),
         nn.Unflatten(1, (4 * w, 4, 4)),
-        nn.ConvTranspose2d(4 * w, 2 * w, 3, stride=2, padding=1), nn.SiLU(),  # (B, 2w, 7, 7)
-        nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1), nn.SiLU(),  # (B, w, 14, 14)
-        nn.ConvTranspose2d(w, w, 4, stride=2, padding=1), nn.SiLU(),  # (B, w, 28, 28)
-        nn.Conv2d(w, 1, 3, padding=1),
+        nn.ConvTranspose2d(4 * w, 2 * w, last, stride=2, padding=1), nn.SiLU(),  # (B, 2w, size/4, size/4)
+        nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1), nn.SiLU(),  # (B, w, size/2, size/2)
+        nn.ConvTranspose2d(w, w, 4, stride=2, padding=1), nn.SiLU(),  # (B, w, size, size)
+        nn.Conv2d(w, channels, 3, padding=1),
     )  # fmt: skip
     return VAE(encoder, decoder, latent)

@@ -1,7 +1,7 @@
 """Weights that travel with the package, each with a card: which run made them, and what was measured.
 
-``NAME.safetensors`` holds the weights in float16, ``NAME.json`` the card. Figures on a card were measured on the
-float16 weights, the ones you load.
+``NAME.safetensors`` holds the weights, networks' in float16 and tables of probabilities in float32, ``NAME.json`` the
+card. Figures on a card were measured on the weights you load.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import nn
 from genai_lib import recipes
 
 FOLDER = Path(__file__).parent
+STORED = {torch.float32: torch.float16, torch.float64: torch.float32}  # half of the digits, half of the space
 
 
 class WeightsError(RuntimeError):
@@ -70,7 +71,10 @@ def load(name: str, *, device: torch.device | str = "cpu", folder: Path | str = 
         For an unknown name, missing or damaged weights.
     """
     path = Path(folder) / f"{name}.safetensors"
-    expected = card(name, folder=folder)["sha256"]
+    about = card(name, folder=folder)
+    expected = about["sha256"]
+    if expected is None:  # nothing was kept, since fitting takes no longer than reading
+        return recipes.run(name, about["version"], seed=about["seed"]).product.to(device)
     remedy = f"Reinstall genai_lib, or train it again with `python -m genai_lib train {name} --version shipped`."
     if not path.is_file():
         raise WeightsError(f"{path} is missing. {remedy}")
@@ -79,18 +83,19 @@ def load(name: str, *, device: torch.device | str = "cpu", folder: Path | str = 
         raise WeightsError(f"{path.name} is damaged (SHA-256 {found[:8]}… instead of {expected[:8]}…). {remedy}")
     recipe = recipes.get(name)
     module = recipe.product(recipe.build())
-    module.load_state_dict({key: t.float() if t.is_floating_point() else t for key, t in load_file(path).items()})
+    module.load_state_dict(load_file(path))
     return module.to(device).eval().requires_grad_(False)
 
 
 def save(run: recipes.Run, *, version: str, seed: int, folder: Path | str = FOLDER) -> dict[str, Any]:
-    """Write a run's product as float16, load it back, measure it, and write its card; returns the card."""
+    """Write a run's product in half its digits, load it back, measure it, and write its card; returns the card."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     name = run.recipe.name
     path = folder / f"{name}.safetensors"
     state = run.product.state_dict()
-    save_file({k: (t.half() if t.is_floating_point() else t).cpu().contiguous() for k, t in state.items()}, path)
+    if run.recipe.keep:
+        save_file({k: t.to(STORED.get(t.dtype, t.dtype)).cpu().contiguous() for k, t in state.items()}, path)
     history = run.history
     written: dict[str, Any] = {
         "recipe": name,
@@ -105,7 +110,7 @@ def save(run: recipes.Run, *, version: str, seed: int, folder: Path | str = FOLD
         "torch": torch.__version__.split("+")[0],
         "date": date.today().isoformat(),
         "parameters": sum(p.numel() for p in state.values()),
-        "sha256": sha256(path),
+        "sha256": sha256(path) if run.recipe.keep else None,
         "figures": {},
     }
     _write_card(written, folder)
@@ -125,13 +130,14 @@ def _write_card(written: dict[str, Any], folder: Path) -> None:
 
 
 def measure(name: str, product: nn.Module) -> recipes.Quality:
-    """The recipe's figures for a product, on the 10,000 test digits, with the shipped classifier as judge."""
-    return {key: round(value, 6) for key, value in recipes.get(name).quality(product, judge()).items()}
+    """The recipe's figures for a product, on the test set, with the shipped weights of the recipe's judge."""
+    recipe = recipes.get(name)
+    return {key: round(value, 6) for key, value in recipe.quality(product, judge(recipe.judge)).items()}
 
 
-def judge() -> recipes.Judge | None:
-    """The shipped classifier, which judges pictures (B, 1, 28, 28) in [0, 1]. None before it has been trained."""
-    return load("classifier") if "classifier" in names() else None
+def judge(name: str = "classifier") -> Any | None:
+    """Who judges pictures: the shipped digit classifier, or of emoji ``"clip"``. None before it has been trained."""
+    return load(name) if name in names() else None
 
 
 def sha256(path: Path) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from genai_lib.recipes import denoising, gan, simple, text, vae
-from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, Run, run_recipe, sample_quality
-from genai_lib.recipes.vae import BINARISATION_SEED, binarised_test_digits
+from genai_lib.recipes.core import (
+    BINARISATION_SEED, Effort, Judge, Quality, Recipe, Run, binarised_test_digits, run_recipe, sample_quality,
+)  # fmt: skip
 
 FAMILIES = simple, vae, gan, text, denoising
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in FAMILIES for recipe in family.RECIPES}

@@ -19,10 +19,12 @@ from torch.optim.lr_scheduler import OneCycleLR
 from genai_lib import metrics
 from genai_lib.callbacks import EMA
 from genai_lib.data import Batches, Split, load
+from genai_lib.data.steps import binarise
 from genai_lib.noise import Noise
-from genai_lib.training import Callback, Player, Trainer
+from genai_lib.training import Callback, Player, Trainer, accelerator
 
 Quality = dict[str, float]
+BINARISATION_SEED = 2014  # of the test digits
 Callbacks = Sequence[Callback] | Callable[[nn.Module], Sequence[Callback]]
 
 
@@ -34,6 +36,11 @@ def digits(device: torch.device) -> tuple[Tensor, ...]:
 def test_digits() -> Split:
     """The 10,000 test digits."""
     return load("mnist", "test")
+
+
+def binarised_test_digits() -> Tensor:
+    """The 10,000 test digits, each pixel drawn once as 0 or 1 with seed `BINARISATION_SEED`: (10000, 1, 28, 28)."""
+    return binarise(test_digits().x, Noise(BINARISATION_SEED))
 
 
 class Judge(Protocol):
@@ -100,6 +107,10 @@ class Recipe:
         Batches a step, for the player who moves most often.
     text : function (product, characters, noise) → str, optional
         How a language model writes. Without it, a product with a `sample` method draws pictures.
+    judge : str
+        The recipe whose shipped weights judge this one's pictures.
+    keep : bool
+        False for a model that is `fit` in a second: only its card is kept, and loading it fits it again.
     """
 
     name: str
@@ -114,6 +125,8 @@ class Recipe:
     data: Callable[[torch.device], tuple[Tensor, ...]] = digits
     turns: int = 1
     text: Callable[[nn.Module, int, Noise], str] | None = None
+    judge: str = "classifier"
+    keep: bool = True
 
     def effort(self, version: str) -> Effort:
         """The minute or the shipped effort."""
@@ -194,7 +207,7 @@ def _stage(
 ) -> tuple[Trainer, nn.Module, float]:
     """Play the recipe's game once, from the weights the model has; returns trainer, product and seconds of training."""
     assert recipe.players is not None
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = accelerator().device
     batches = Batches(*recipe.data(device), batch_size=effort.batch_size, seed=seed)
     steps = round(effort.epochs * batches.per_epoch / recipe.turns)
     if steps < 1:
@@ -225,10 +238,16 @@ def adam(module: nn.Module, effort: Effort, *, beta1: float = 0.9) -> torch.opti
     return torch.optim.Adam(module.parameters(), lr=effort.lr, betas=(beta1, effort.beta2), fused=fused)
 
 
-def one_cycle(module: nn.Module, effort: Effort, steps: int) -> tuple[torch.optim.Optimizer, OneCycleLR]:
-    """Adam whose learning rate climbs for three tenths of the run and then sinks to zero (Smith & Topin 2019)."""
-    optimizer = adam(module, effort)
-    return optimizer, OneCycleLR(optimizer, effort.lr, total_steps=steps, pct_start=0.3, final_div_factor=1e3)
+def one_cycle(
+    module: nn.Module, effort: Effort, steps: int, *, optimiser: Callable[[nn.Module, Effort], torch.optim.Optimizer] = adam
+) -> tuple[torch.optim.Optimizer, OneCycleLR]:
+    """An optimiser whose learning rate climbs for three tenths of the run and then sinks to zero (Smith & Topin 2019).
+
+    Adam's memory of the gradient, beta1, moves the other way.
+    """
+    moved = optimiser(module, effort)
+    cycle = "betas" in moved.defaults
+    return moved, OneCycleLR(moved, effort.lr, total_steps=steps, pct_start=0.3, final_div_factor=1e3, cycle_momentum=cycle)
 
 
 def distance(samples: Tensor, judge: Judge) -> Quality:

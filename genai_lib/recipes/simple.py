@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genai_lib import metrics
-from genai_lib.data.steps import shift
+from genai_lib.data.steps import binarise, shift
 from genai_lib.models.autoencoder import Autoencoder, mlp_autoencoder
 from genai_lib.models.classifier import Classifier
-from genai_lib.models.mixture import PictureMixture
+from genai_lib.models.mixture import BernoulliMixture, PictureMixture
 from genai_lib.noise import Noise
 from genai_lib.objectives import bernoulli_nll
-from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, one_cycle, samples_only, test_digits
+from genai_lib.recipes.core import (
+    Effort, Judge, Quality, Recipe, binarised_test_digits, digits, one_cycle, samples_only, test_digits,
+)  # fmt: skip
 from genai_lib.training import Player
+
+TRAINING_SEED = 2015  # of the binarised training digits
 
 
 def _autoencoder_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
@@ -51,6 +56,24 @@ def _fit_mixture(model: nn.Module, x: Tensor, noise: Noise, rounds: int) -> list
     return model.fit(x, noise, steps=rounds)
 
 
+def _binarised_digits(device: torch.device) -> tuple[Tensor, ...]:
+    """The training digits, each pixel drawn once as 0 or 1, and their labels."""
+    x, y = digits(device)
+    return binarise(x, Noise(TRAINING_SEED, device=device)), y
+
+
+def _fit_stencils(model: nn.Module, x: Tensor, noise: Noise, rounds: int) -> list[float]:
+    assert isinstance(model, BernoulliMixture)
+    return model.fit(x, noise, steps=rounds)
+
+
+def _stencil_quality(model: nn.Module, judge: Judge | None) -> Quality:
+    """Exact log-likelihood of the binarised test digits, nats: what networks' bounds are to beat. And FID, KID."""
+    assert isinstance(model, BernoulliMixture)
+    log_prob = metrics.in_batches(model.log_prob, binarised_test_digits())
+    return {"log-likelihood, binarised": log_prob.double().mean().item()} | samples_only(model, judge)
+
+
 RECIPES = [
     Recipe(
         "classifier", "Digit classifier, the judge of the course", Classifier,
@@ -61,6 +84,11 @@ RECIPES = [
     Recipe(
         "mixture", "100 Gaussians on 50 principal components, the baseline without a network", PictureMixture,
         minute=Effort(epochs=20), shipped=Effort(epochs=50), quality=samples_only, fit=_fit_mixture,
+    ),
+    Recipe(
+        "mixture-binary", "100 stencils of black and white pixels (Bernoulli mixture)", lambda: BernoulliMixture(100),
+        minute=Effort(epochs=15), shipped=Effort(epochs=100),
+        data=_binarised_digits, quality=_stencil_quality, fit=_fit_stencils,
     ),
     Recipe(
         "autoencoder", "Fully connected autoencoder, 20 numbers a digit", mlp_autoencoder,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from genai_lib import metrics
-from genai_lib.data.steps import binarise
 from genai_lib.models.vae import VAE, ConditionalVAE, conditional_vae, conv_vae, map_vae, mlp_vae
 from genai_lib.noise import Noise
 from genai_lib.objectives import elbo
@@ -14,15 +13,13 @@ from genai_lib.recipes.core import (
     Judge,
     Quality,
     Recipe,
+    binarised_test_digits,
     conditional_quality,
     one_cycle,
     samples_only,
     test_digits,
 )  # fmt: skip
 from genai_lib.training import Player
-
-BINARISATION_SEED = 2014
-
 
 def _vae_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
     assert isinstance(model, VAE | ConditionalVAE)
@@ -38,11 +35,6 @@ def _vae_quality(model: nn.Module, judge: Judge | None) -> Quality:
     assert isinstance(model, VAE)
     x = test_digits().x
     return {"elbo": metrics.mean_elbo(model, x)} | samples_only(model, judge)
-
-
-def binarised_test_digits() -> Tensor:
-    """The 10,000 test digits, each pixel drawn once as 0 or 1 with seed `BINARISATION_SEED`: (10000, 1, 28, 28)."""
-    return binarise(test_digits().x, Noise(BINARISATION_SEED))
 
 
 def _conv_vae_quality(model: nn.Module, judge: Judge | None) -> Quality:

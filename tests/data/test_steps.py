@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genai_lib import Noise
-from genai_lib.data.steps import binarise, shift
+from genai_lib.data.steps import binarise, disturb, shift
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -69,3 +69,103 @@ def test_every_move_is_made_equally_often():
     assert sum(counts) == 1_009
     assert min(counts) > 10  # 40 are expected of each of the 25; 10 lie five standard deviations below
     assert max(counts) < 75
+
+
+# ---------------------------------------------------------------- moved, mirrored, tinted
+
+
+def expected(x, down, right, mirrored):
+    """A picture moved by so much, its edge repeated, then mirrored: each pixel by hand."""
+    H, W = x.shape[2:]
+    moved = torch.empty_like(x)
+    for i in range(H):
+        for j in range(W):
+            k = W - 1 - j if mirrored else j
+            moved[:, :, i, k] = x[:, :, min(max(i - down, 0), H - 1), min(max(j - right, 0), W - 1)]
+    return moved
+
+
+def disturbances(x, y, pixels):
+    places = range(-pixels, pixels + 1)
+    return [
+        (down, right, mirrored)
+        for down in places for right in places for mirrored in (False, True)
+        if torch.allclose(expected(x, down, right, mirrored), y, atol=1e-6)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_disturbed_picture_is_moved_and_mirrored(seed, channels):
+    x = Noise(7).uniform(5, channels, 7, 5)
+    moved = disturb(x, Noise(seed), pixels=2, colour=0.0)
+    assert moved.shape == x.shape
+    for before, after in zip(x.split(1), moved.split(1), strict=True):
+        assert len(disturbances(before, after, 2)) == 1
+
+
+def test_every_disturbance_is_made_equally_often():
+    x = Noise(7).uniform(1, 1, 7, 5)
+    made = disturb(x.expand(1_009, 1, 7, 5), Noise(0), pixels=1, colour=0.0)
+    ways = torch.cat([expected(x, down, right, m) for down in (-1, 0, 1) for right in (-1, 0, 1) for m in (False, True)])
+    counts = torch.isclose(made, ways[:, None, 0, None]).flatten(2).all(dim=2).sum(dim=1).tolist()  # (18,)
+    assert sum(counts) == 1_009
+    assert min(counts) > 20  # 56 are expected of each of the 18; 20 lie five standard deviations below
+    assert max(counts) < 93
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_white_stays_white_and_colours_change_each_by_its_own_factor(seed):
+    x = torch.full((101, 3, 5, 7), 0.5)
+    x[:, :, :, 3] = 1.0
+    y = disturb(x, Noise(seed), pixels=0, colour=0.2)
+    assert (y[:, :, :, 3] == 1).all()
+    factor = (1 - y[:, :, 0, 0]) / 0.5  # (101, 3)
+    torch.testing.assert_close((1 - y[:, :, 2, 6]) / 0.5, factor)
+    assert factor.min() >= 0.8
+    assert factor.max() <= 1.2
+    assert factor.mean().item() == pytest.approx(1, abs=0.035)  # the mean of 303 draws, within five standard errors
+    assert factor.std().item() == pytest.approx(0.2 / 3**0.5, rel=0.15)
+    assert len(factor.unique()) > 290
+
+
+def test_without_move_colour_or_mirror_nothing_changes():
+    x = Noise(7).uniform(31, 3, 7, 5)
+    y = disturb(x, Noise(0), pixels=0, colour=0.0)
+    same = torch.tensor([torch.allclose(a, b) for a, b in zip(x, y, strict=True)])
+    mirrored = torch.tensor([torch.allclose(a.flip(2), b) for a, b in zip(x, y, strict=True)])
+    assert (same ^ mirrored).all()
+    assert 5 < same.sum() < 26
+
+
+def test_letters_are_not_mirrored():
+    x = Noise(7).uniform(31, 3, 7, 5)
+    torch.testing.assert_close(disturb(x, Noise(0), pixels=0, colour=0.0, mirror=False), x)
+
+
+def test_levels_of_grey_stay_levels_when_colours_do_not_change():
+    x = (Noise(7).integers(256, 31, 3, 7, 5) / 255).float()
+    y = disturb(x, Noise(0), colour=0.0)
+    torch.testing.assert_close(255 * y, (255 * y).round(), atol=1e-4, rtol=0)
+    assert set(y[y > 0.9999].tolist()) <= {1.0}
+    assert set(y[y < 0.0001].tolist()) <= {0.0}  # the outermost levels exactly: a likelihood treats them apart
+
+
+def test_gradients_pass_through_a_disturbance():
+    x = Noise(7).uniform(5, 3, 7, 5).requires_grad_()
+    y = disturb(x, Noise(0), pixels=1)
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    assert slope.isfinite().all()
+    assert (slope.flatten(1).sum(dim=1) > 0.8 * 3 * 35 - 1e-3).all()  # a pixel at the edge may be used more than once
+    assert torch.autograd.gradcheck(lambda v: disturb(v, Noise(0)).double(), x.double().detach().requires_grad_())
+
+
+def test_a_disturbance_runs_on_the_meta_device():
+    x = torch.empty(7, 3, 11, 5, device="meta")
+    assert disturb(x, Noise(0, device="meta")).shape == x.shape
+
+
+def test_a_disturbance_repeats_with_its_seed():
+    x = Noise(7).uniform(5, 3, 7, 5)
+    assert torch.equal(disturb(x, Noise(1)), disturb(x, Noise(1)))
+    assert not torch.equal(disturb(x, Noise(1)), disturb(x, Noise(2)))

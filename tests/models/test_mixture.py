@@ -340,7 +340,7 @@ def test_likelihood_and_prior_of_stencils_never_fall_together(seed, smoothing):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_one_em_step_of_stencils_by_its_definition(seed):
-    x, noise_of = stencils(seed).sample(53, Noise(seed, 1)), lambda: Noise(seed, 2)
+    x, noise_of = stencils(seed).sample(53, Noise(seed, 1)).double(), lambda: Noise(seed, 2)
     first, second = (BernoulliMixture(3, shape=(1, 2, 4)).double() for _ in range(2))
     first.fit(x, noise_of(), steps=1, smoothing=0.5)
     second.fit(x, noise_of(), steps=2, tolerance=-math.inf, smoothing=0.5)

@@ -153,3 +153,18 @@ def test_a_conditional_vae_draws_the_classes_it_is_asked_for():
     assert drawn.shape == (3, 1, 28, 28)
     assert torch.equal(drawn, model.given(y).sample(3, Noise(0)))
     assert torch.equal(model.sample(3, Noise(1)), model.sample(3, Noise(1)))
+
+
+def test_a_convolutional_vae_for_small_colour_pictures():
+    torch.manual_seed(0)
+    model, x = conv_vae(latent=7, width=3, size=32, channels=3).eval(), Noise(0).uniform(5, 3, 32, 32)
+    assert model.reconstruct(x).shape == model.sample(5, Noise(0)).shape == (5, 3, 32, 32)
+    torch.testing.assert_close(model.reconstruct(x)[2:3], model.reconstruct(x[2:3]))
+    assert model.encoder[:6](x).shape == (5, 12, 4, 4)  # halved three times, each place seen by the next layer
+    with torch.device("meta"):
+        assert conv_vae(size=32, channels=3).reconstruct(torch.empty(7, 3, 32, 32)).shape == (7, 3, 32, 32)
+
+
+def test_a_convolutional_vae_refuses_other_sizes():
+    with pytest.raises(ValueError, match="the side of a picture must be 28 or 32, got 30"):
+        conv_vae(size=30)

@@ -1,0 +1,245 @@
+"""Recipes of the emoji: pictures and their names brought together, and new pictures, from noise or from a text.
+
+No classifier knows them: KID, diversity and the fit of picture and text are judged by the shipped two-tower model. It has
+seen the training pictures, so its figures are not comparable with those of the digits.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from functools import cache, partial
+
+import torch
+from torch import Tensor, nn
+
+from genai_lib import metrics
+from genai_lib.data import emoji_names, load
+from genai_lib.data.steps import disturb
+from genai_lib.data.texts import Emoji
+from genai_lib.models.clip import CLIP, TextToPicture, TextTower, encode_text, pieces
+from genai_lib.models.diffusion import Diffusion, Schedule
+from genai_lib.models.gan import dcgan
+from genai_lib.models.unet import UNet
+from genai_lib.models.vae import VAE, conv_vae
+from genai_lib.noise import Noise
+from genai_lib.objectives import contrastive_loss, denoising_loss, discretised_logistic_nll, elbo
+from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, one_cycle
+from genai_lib.recipes.gan import game, generator_of
+from genai_lib.training import Player
+
+BUCKETS = 4096  # of the tower that steers the drawing: its file holds a U-Net too
+COLOURS = ["red", "orange", "yellow", "green", "blue", "purple", "brown"]
+LOG_SCALE = math.log(0.05)  # of a pixel's logistic distribution
+augment = partial(disturb, pixels=2)
+
+# ---------------------------------------------------------------- texts
+
+
+def synonyms(emoji: Emoji) -> list[str]:
+    """The English tags that say something and are no part of the name."""
+    return [tag for tag in emoji.tags if pieces(tag) and tag.casefold() not in emoji.english.casefold()]
+
+
+def kept_back(emoji: Emoji) -> str | None:
+    """The synonym of a training picture that training never pairs with it: one of two or more, chosen by its code point."""
+    tags = synonyms(emoji)
+    return tags[zlib.crc32(emoji.hexcode.encode()) % len(tags)] if len(tags) > 1 else None
+
+
+def texts(emoji: Emoji) -> list[str]:
+    """All that a training picture is called: its names, its tags one by one and together, in English and Chinese."""
+    found = []
+    for name, tags in ((emoji.english, emoji.tags), (emoji.chinese, emoji.chinese_tags)):
+        tags = [tag for tag in tags if tag != kept_back(emoji) and pieces(tag)]
+        found += [name, *tags, ", ".join(tags), ", ".join([name, *tags])]
+    return [text for text in dict.fromkeys(found) if pieces(text)]
+
+
+@cache
+def vocabulary() -> dict[str, int]:
+    """The training texts, numbered from 1."""
+    return {text: i for i, text in enumerate(dict.fromkeys(t for emoji in emoji_names() for t in texts(emoji)), start=1)}
+
+
+def named_pictures(device: torch.device) -> tuple[Tensor, ...]:
+    """The 1,485 training pictures (N, 3, 32, 32) and the numbers of their texts (N, K), filled up with 0."""
+    rows = [torch.tensor([vocabulary()[text] for text in texts(emoji)]) for emoji in emoji_names()]
+    return load("emoji", device=device).x, nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
+
+
+@cache
+def _tokens(buckets: int) -> Tensor:
+    return nn.functional.pad(encode_text(list(vocabulary()), buckets=buckets), (0, 0, 1, 0))  # row 0: no text
+
+
+def one_text(numbers: Tensor, noise: Noise) -> Tensor:
+    """Choose one of each picture's texts (B, K): (B, 1)."""
+    count = (numbers > 0).sum(dim=1, keepdim=True)  # (B, 1)
+    return numbers.gather(1, (noise.uniform(len(numbers), 1) * count).long())
+
+
+# ---------------------------------------------------------------- players
+
+
+def _clip_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
+    assert isinstance(model, CLIP)
+    tokens = _tokens(model.text.buckets)
+
+    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
+        x, numbers = batch
+        chosen = one_text(numbers, noise)
+        known = (chosen[..., None] == numbers).any(dim=2)  # (B, B): is text i among picture j's?
+        similarity = model(augment(x, noise), tokens.to(x.device)[chosen[:, 0]])
+        return {"loss": contrastive_loss(similarity, known=known).mean()}
+
+    return [Player("model", model, loss, *one_cycle(model, effort, steps))]
+
+
+def _drawing_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
+    assert isinstance(model, TextToPicture)
+    tokens = _tokens(model.text.buckets)
+
+    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
+        x, numbers = batch
+        y = model.text(tokens.to(x.device)[one_text(numbers, noise)[:, 0]])  # (B, F)
+        x = disturb(x, noise, pixels=1, colour=0.0, mirror=False)
+        return {"loss": denoising_loss(model.diffusion, x, noise, y=y).mean() / x[0].numel()}
+
+    return [Player("model", model, loss, *one_cycle(model, effort, steps), clip=1.0)]
+
+
+def _nll(logits: Tensor, x: Tensor) -> Tensor:
+    return discretised_logistic_nll(logits.float().sigmoid(), torch.full_like(x, LOG_SCALE), x)
+
+
+def _vae_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
+    assert isinstance(model, VAE)
+
+    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
+        bound = elbo(model, disturb(batch[0], noise, pixels=2, colour=0.0), noise, nll=_nll)
+        return {"loss": bound.loss(), "reconstruction": bound.reconstruction.mean(), "kl": bound.kl.mean()}
+
+    return [Player("vae", model, loss, *one_cycle(model, effort, steps), clip=1000.0)]
+
+
+# ---------------------------------------------------------------- figures
+
+
+def _clip_quality(model: nn.Module, judge: Judge | None) -> Quality:
+    """Recall among the 159 test pictures, 10 of which are 6 %; of the synonyms kept back, among all 1,644."""
+    assert isinstance(model, CLIP)
+    known, new = emoji_names(), emoji_names("test")
+    x = metrics.in_batches(model.pictures, torch.cat([load("emoji", "test").x, load("emoji").x]))  # (1644, F)
+
+    def similar(pairs: list[tuple[int, str]], n: int) -> tuple[Tensor, Tensor]:
+        similarity = model.texts(encode_text([text for _, text in pairs], buckets=model.text.buckets)) @ x[:n].T
+        return similarity, nn.functional.one_hot(torch.tensor([i for i, _ in pairs]), n).bool()  # (Q, n) each
+
+    n = len(new)
+    english, right = similar([(i, emoji.english) for i, emoji in enumerate(new)], n)
+    asked = {
+        "Chinese name": ([(i, emoji.chinese) for i, emoji in enumerate(new)], n),
+        "one synonym": ([(i, tag) for i, emoji in enumerate(new) for tag in synonyms(emoji)], n),
+        "all synonyms": ([(i, ", ".join(found)) for i, emoji in enumerate(new) if (found := synonyms(emoji))], n),
+        "synonym kept back": ([(n + i, tag) for i, emoji in enumerate(known) if (tag := kept_back(emoji))], len(x)),
+    }
+    return {
+        "recall@1, English name": metrics.recall_at(english, right, k=1),
+        "recall@10, English name": metrics.recall_at(english, right, k=10),
+        "recall@10, picture to name": metrics.recall_at(english.T, right, k=10),
+    } | {f"recall@10, {name}": metrics.recall_at(*similar(*pairs), k=10) for name, pairs in asked.items()}
+
+
+def emoji_quality(drawn: Tensor, judge: Judge) -> Quality:
+    """KID against all 1,644 pictures; effective number of different pictures; share that copies a training picture."""
+    train, test = load("emoji").x, load("emoji", "test").x
+    real, made = (metrics.in_batches(judge.features, x) for x in (torch.cat([train, test]), drawn))
+    return {
+        "kid": metrics.kid(made, real),
+        "diversity": metrics.vendi_score(made),
+        "copies": metrics.memorisation(drawn, train, test).copies,
+    }
+
+
+def _sampled_quality(model: nn.Module, judge: Judge | None) -> Quality:
+    return emoji_quality(model.sample(1_000, Noise(0)), judge) if judge is not None else {}  # type: ignore[operator]
+
+
+def _vae_quality(model: nn.Module, judge: Judge | None) -> Quality:
+    assert isinstance(model, VAE)
+    x = load("emoji", "test").x
+    with torch.no_grad():
+        bound = elbo(model, x, Noise(0), nll=_nll).elbo
+    return {"bits per dimension": metrics.bits_per_dimension(-bound, x).mean().item()} | _sampled_quality(model, judge)
+
+
+def main_colour(x: Tensor) -> Tensor:
+    """Which of the `COLOURS` most coloured pixels of each picture (B, 3, 32, 32) come closest to; −1 if none: (B,).
+
+    Their tints are those in the middle of the training pictures "red circle", "red heart" and so on.
+    """
+    row = {emoji.english: i for i, emoji in enumerate(emoji_names())}
+    known = [row[f"{colour} {shape}"] for shape in ("circle", "heart") for colour in COLOURS]
+    tints = load("emoji").x[known, :, 16, 16]  # (14, 3)
+    pixels = x.flatten(2).transpose(1, 2)  # (B, 1024, 3)
+    coloured = pixels.amax(dim=2) - pixels.amin(dim=2) > 0.2  # neither ground nor outline
+    votes = nn.functional.one_hot(torch.cdist(pixels, tints.expand(len(x), -1, -1)).argmin(dim=2) % len(COLOURS), len(COLOURS))
+    return torch.where(coloured.any(dim=1), (votes * coloured[..., None]).sum(dim=1).argmax(dim=1), -1)
+
+
+def _drawing_quality(model: nn.Module, judge: Judge | None) -> Quality:
+    """One picture for each test picture's text, three for each of seven colours and three shapes, guidance 3."""
+    if judge is None:
+        return {}
+    assert isinstance(model, TextToPicture)
+    assert isinstance(judge, CLIP)
+    prompts = [", ".join([emoji.english, *emoji.tags]) for emoji in emoji_names("test")]
+    drawn = model.sample(len(prompts), Noise(0), prompt=prompts)
+    cosine = judge.texts(encode_text(prompts)) @ judge.pictures(drawn).T  # (159 prompts, 159 pictures)
+    right = torch.eye(len(prompts), dtype=torch.bool)
+    asked = [f"{colour} {shape}" for colour in COLOURS for shape in ("heart", "circle", "square")] * 3
+    seen = main_colour(model.sample(len(asked), Noise(0, 1), prompt=asked))
+    known = [", ".join([emoji.english, *emoji.tags]) for emoji in emoji_names()][::3]
+    return emoji_quality(model.sample(len(known), Noise(0, 2), prompt=known, guidance=1.0), judge) | {
+        "clip score": cosine[right].mean().item(),
+        "clip score, other prompts": cosine[~right].mean().item(),
+        "recall@10, prompt": metrics.recall_at(cosine.T, right, k=10),
+        "asked colour seen": (seen == torch.arange(7).repeat_interleave(3).repeat(3)).double().mean().item(),
+    }
+
+
+def _text_to_picture() -> TextToPicture:
+    network = UNet(channels=3, width=32, depth=2, features=64)
+    return TextToPicture(
+        Diffusion(network, Schedule(), predicts="v", shape=(3, 32, 32)), TextTower(64, buckets=BUCKETS)
+    )
+
+
+RECIPES = [
+    Recipe(
+        "clip", "Two towers for emoji and their names in English and Chinese", CLIP,
+        minute=Effort(epochs=150, batch_size=256, lr=4e-3, precision="bf16"),
+        shipped=Effort(epochs=700, batch_size=256, lr=4e-3, precision="bf16"),
+        quality=_clip_quality, players=_clip_players, data=named_pictures,
+    ),
+    Recipe(
+        "emoji-gan", "Deep convolutional GAN of emoji, with augmentation", partial(dcgan, size=32, channels=3, width=24),
+        minute=Effort(epochs=40, batch_size=64, lr=5e-4, precision="bf16", ema=0.99),
+        shipped=Effort(epochs=200, batch_size=64, lr=5e-4, precision="bf16", ema=0.999),
+        quality=_sampled_quality, players=game(augment=partial(disturb, pixels=4)), product=generator_of,
+        data=named_pictures, judge="clip",
+    ),
+    Recipe(
+        "emoji-vae", "Convolutional VAE of emoji", partial(conv_vae, latent=32, width=24, size=32, channels=3),
+        minute=Effort(epochs=40, batch_size=64, lr=2e-3, precision="bf16"),
+        shipped=Effort(epochs=100, batch_size=64, lr=2e-3, precision="bf16"),
+        quality=_vae_quality, players=_vae_players, data=named_pictures, judge="clip",
+    ),
+    Recipe(
+        "emoji-diffusion", "Diffusion model that draws emoji from a text", _text_to_picture,
+        minute=Effort(epochs=15, batch_size=32, lr=2e-3, precision="bf16", beta2=0.99),
+        shipped=Effort(epochs=60, batch_size=32, lr=2e-3, precision="bf16", beta2=0.99),
+        quality=_drawing_quality, players=_drawing_players, data=named_pictures, judge="clip",
+    ),
+]  # fmt: skip

@@ -1,0 +1,180 @@
+"""The recipe of the level writer: a GPT that writes Sokoban levels cell by cell, told their size and their boxes.
+
+A level of 10 × 10 has a wall all around, so 8 × 8 cells remain to be written, row by row. Before them stand three
+numbers: height and width of the room, and its boxes. Todd et al. 2023 found that language models can write such levels.
+
+Two things help besides the levels. While it writes, the model must keep the rules that can be checked cell by cell. And
+in a second stage it learns from its own levels: from those that are new, and that a search has solved.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from genai_lib.data.levels import CELLS, Level, format_levels, load_levels
+from genai_lib.games import playability, puzzle, solve
+from genai_lib.models.gpt import GPT, GPTConfig, LanguageModel, probabilities
+from genai_lib.models.mixture import pick
+from genai_lib.noise import Noise
+from genai_lib.objectives import next_token_nll
+from genai_lib.optimisers import muon
+from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, one_cycle
+from genai_lib.training import Player
+
+SIDE = 8  # of the room
+BOXES = 20  # at most; up to FEW are asked for where nobody says how many
+FEW = 5
+LIMIT = 2_000  # states, when a written level is to be solved
+CONTENT = [(0, 0, 0), (0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (1, 0, 1)]  # players, boxes, goals in each cell
+
+
+@cache
+def small_levels(split: str) -> list[Level]:
+    """The levels whose room fits and holds all their boxes, without what surrounds it."""
+    levels = [Level.walled(level.room, level.title) for level in load_levels(split) if max(level.room.shape) <= SIDE]
+    return [level for level in levels if not level.faults()]
+
+
+def encode(levels: list[Level]) -> Tensor:
+    """Each level, turned and mirrored, as rows of tokens: (8 N, 3 + SIDE²), the cells as in `CELLS`, the numbers after them."""
+    found = []
+    for level in levels:
+        for room in (np.rot90(side, k) for side in (level.room, level.room[:, ::-1]) for k in range(4)):
+            frame = np.pad(room, [(0, SIDE - n) for n in room.shape], constant_values="#")  # (SIDE, SIDE)
+            numbers = [len(CELLS) + n for n in (*room.shape, int(level.boxes.sum()))]
+            found.append([*numbers, *map(CELLS.index, frame.flat)])
+    return torch.tensor(found)
+
+
+@cache
+def rows(split: str) -> Tensor:
+    """The small levels of a split, encoded."""
+    return encode(small_levels(split))
+
+
+def ask(n: int, *, height: int, width: int, boxes: int) -> Tensor:
+    """What `draw` wants to know, for n levels of one size: (n, 3) tokens."""
+    if not (1 <= height <= SIDE and 1 <= width <= SIDE and 1 <= boxes <= min(BOXES, height * width - 1)):
+        raise ValueError(f"a room has 1 to {SIDE} rows and columns, up to {BOXES} boxes, and a cell for the player; "
+                         f"got height={height}, width={width}, boxes={boxes}")  # fmt: skip
+    return (len(CELLS) + torch.tensor([height, width, boxes])).repeat(n, 1)
+
+
+def prompts(n: int, noise: Noise) -> Tensor:
+    """The same of n training levels with up to FEW boxes, drawn at random."""
+    asked = rows("train")[:, :3]
+    asked = asked[asked[:, 2] <= len(CELLS) + FEW]
+    return asked[noise.integers(len(asked), n)]
+
+
+@torch.no_grad()
+def draw(model: LanguageModel, asked: Tensor, noise: Noise, *, temperature: float = 1.0, rules: bool = True) -> list[Level]:
+    """Write a level for each row of `asked` (B, 3), which are tokens, as `ask` and `prompts` make them.
+
+    With `rules` a cell that breaks its order has probability 0: there is one player, as many boxes and as many goals as
+    asked, and wall around the room. What is still missing is placed in the last cells. A solution is not promised.
+    """
+    tokens, state, content = asked, None, torch.tensor(CONTENT)
+    height, width, boxes = (asked - len(CELLS)).T[..., None]  # (B, 1) each
+    left = torch.cat([torch.ones_like(boxes), boxes, boxes], dim=1)  # (B, 3) players, boxes and goals still to be placed
+    for place in range(SIDE**2):
+        logits, state = model.step(tokens, state)
+        logits = logits[:, : len(CELLS)]
+        if rules:
+            row, column = divmod(place, SIDE)
+            after = left[:, None] - content  # (B, 7, 3)
+            needed = torch.maximum(after[..., 0] + after[..., 1], after[..., 2])  # cells, (B, 7)
+            fits = (after >= 0).all(dim=2) & (needed <= (height - row) * width - column - 1)
+            inside, wall = (row < height) & (column < width), torch.arange(len(CELLS)) == CELLS.index("#")
+            logits = logits.masked_fill(~torch.where(inside, fits, wall), -torch.inf)
+        newest = pick(probabilities(logits, temperature=temperature), noise.uniform(len(tokens)))  # (B,)
+        tokens, left = torch.cat([tokens, newest[:, None]], dim=1), left - content[newest]
+    letters = np.array(list(CELLS))[tokens[:, 3:].view(-1, SIDE, SIDE).numpy()]  # (B, SIDE, SIDE)
+    return [Level.walled(room) for room in letters]
+
+
+def fresh(model: LanguageModel, n: int, noise: Noise, *, temperature: float = 0.7) -> tuple[list[Level], int]:
+    """Draw until n levels are there that are new, to the training levels and to each other; and how many were drawn."""
+    known, found, drawn = set(map(puzzle, small_levels("train"))), list[Level](), 0
+    while len(found) < n:
+        if drawn > 50 * n:
+            raise ValueError(f"only {len(found)} of {drawn} levels drawn were new: train for fewer epochs, or draw more warmly")
+        for level in draw(model, prompts(min(n, 250), noise), noise, temperature=temperature):
+            if len(found) < n:
+                drawn += 1
+                if (text := puzzle(level)) not in known:
+                    known.add(text)
+                    found.append(level)
+    return found, drawn
+
+
+def own(model: LanguageModel, n: int) -> Tensor:
+    """Of n new levels that the model writes, those that the search solves soon, encoded."""
+    levels, _ = fresh(deepcopy(model).cpu(), n, Noise(0, 1), temperature=1.0)
+    found = [level for level in levels if solve(level, limit=LIMIT // 4).pushes]
+    if not found:
+        raise ValueError(f"none of the {n} levels written could be solved: train longer before the second stage")
+    return encode(found)
+
+
+def _players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
+    assert isinstance(model, LanguageModel)
+    written = own(model, 2_000) if effort is OWN else None
+
+    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
+        (x,) = batch
+        if written is not None:  # half of the batch
+            half = len(x) // 2
+            x = torch.cat([x[half:], written.to(x.device)[noise.integers(len(written), half)]])
+        return {"loss": next_token_nll(model, x).mean() / (x.shape[1] - 1)}  # nats per token
+
+    def optimiser(module: nn.Module, effort: Effort) -> Optimizer:
+        return muon(module, lr=effort.lr, beta2=effort.beta2)
+
+    return [Player("model", model, loss, *one_cycle(model, effort, steps, optimiser=optimiser), clip=1.0)]
+
+
+def _quality(model: nn.Module, judge: Judge | None, n: int = 200) -> Quality:
+    """Of n new levels with few boxes: the share the search solves, and how long those are; of all drawn, the share of new.
+
+    And nats for each of the SIDE² cells of the test levels, when the three numbers are told.
+    """
+    assert isinstance(model, LanguageModel)
+    levels, drawn = fresh(model, n, Noise(0))
+    found, x = playability(levels, limit=LIMIT), rows("test")
+    with torch.no_grad():
+        nats = F.cross_entropy(model(x[:, :-1])[:, 2:].transpose(1, 2), x[:, 3:]).item()  # of (8 N, V, SIDE²)
+    return {
+        "well-formed": found.well_formed, "solvable": found.solvable.estimate, "new": n / drawn,
+        "pushes": float(np.median([answer.pushes for answer in found.answers] or [0])), "nats per cell": nats,
+    }  # fmt: skip
+
+
+def write(model: nn.Module, n: int, noise: Noise) -> str:
+    """A collection of n new levels; each title tells its boxes, and its pushes or that no solution was found."""
+    assert isinstance(model, LanguageModel)
+    titled = []
+    for number, level in enumerate(fresh(model, n, noise)[0], start=1):
+        answer = solve(level, limit=LIMIT)
+        end = f"pushes: {answer.pushes}" if answer.verdict == "solved" else answer.verdict
+        titled.append(Level(level.rows, f"Level {number}, boxes: {level.boxes.sum()}, {end}"))
+    return format_levels(titled)
+
+
+OWN = Effort(epochs=5, batch_size=16, lr=4e-3, beta2=0.99)  # the second stage: half of each batch are levels of its own
+RECIPES = [
+    Recipe(
+        "sokoban", "GPT that writes Sokoban levels, told size and boxes",
+        lambda: GPT(GPTConfig(size=len(CELLS) + BOXES + 1, context=SIDE**2 + 2, width=96)),
+        minute=Effort(epochs=2, batch_size=16, lr=8e-3, beta2=0.99),
+        shipped=Effort(epochs=5, batch_size=16, lr=8e-3, beta2=0.99, then=OWN),
+        data=lambda device: (rows("train").to(device),), quality=_quality, players=_players, text=write,
+    ),
+]  # fmt: skip

@@ -1,0 +1,64 @@
+"""Several processes on one machine, by torchrun and gloo: the way to several GPUs and machines."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+PROGRAM = Path(__file__).with_name("by_torchrun.py")
+NAMES = ["vae-mlp", "gan-mlp", "gpt"]  # one player, two players, next tokens; none has batch normalisation
+
+
+def play(folder: Path, *, processes: int, stop: int = 0) -> None:
+    environment = {**os.environ, "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    alone = [sys.executable]
+    together = [*alone, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "29521"]
+    command = [*(alone if processes == 1 else together), str(PROGRAM), str(folder), str(stop), *NAMES]
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+
+
+def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    return torch.load(folder / f"{name}.pt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    play(folder, processes=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("together")
+    play(folder, processes=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def handed_over(tmp_path_factory) -> Path:
+    """Two processes until step 5, interrupted; one process goes on from the checkpoint of step 3."""
+    folder = tmp_path_factory.mktemp("handed over")
+    play(folder, processes=2, stop=5)
+    for name in NAMES:
+        assert not (folder / f"{name}.pt").exists()
+        assert any((folder / name).iterdir())
+    play(folder, processes=1)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("how", ["together", "handed_over"])
+def test_the_weights_do_not_depend_on_the_number_of_processes(how, name, alone, request):
+    """Each process has half of every batch and half of its noise; sums in another order round otherwise, and no more."""
+    ours, one = weights(request.getfixturevalue(how), name), weights(alone, name)
+    assert ours.keys() == one.keys()
+    for key in one:
+        torch.testing.assert_close(ours[key], one[key], rtol=1e-4, atol=2e-5, msg=lambda m, key=key: f"{key}: {m}")
+    assert any(not torch.equal(ours[key], one[key]) for key in one)  # they were not one run copied
