@@ -22,6 +22,7 @@ NOTEBOOKS ?= $(sort $(wildcard notebooks/*.ipynb)) $(sort $(wildcard notebooks/s
 PY      = $(VENV)/bin/python
 BOOK_PY = $(BOOK_VENV)/bin/python
 SITE    = _build/html
+RESULTS = benchmarks/results
 STAMP   = .made-by-make
 
 # Two test processes are faster than one only if each keeps to one thread; two threads each would be four times slower.
@@ -131,11 +132,20 @@ lock: $(VENV)/$(STAMP)  ## write constraints.txt from what is installed in .venv
 	$(PY) tools/lock.py
 
 .PHONY: bench
-bench: $(VENV)/$(STAMP)  ## the benchmarks: this library beside what a reader would otherwise use
-	$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[bench]'
-	$(PY) benchmarks/vae_training.py --pythae
-	$(PY) benchmarks/gan_throughput.py
-	$(PY) benchmarks/gan_quality.py
+bench: $(VENV)/$(STAMP)  ## the benchmarks (half an hour): this library beside what a reader would otherwise use
+	$(PY) benchmarks/vae_training.py --pythae --out $(RESULTS)/vae_training.json
+	$(PY) benchmarks/gan_quality.py --out $(RESULTS)/gan_quality.json
+	$(PY) benchmarks/gpt_training.py --out $(RESULTS)/gpt_training.json
+	$(PY) benchmarks/diffusion_training.py --out $(RESULTS)/diffusion_training.json
+	$(PY) benchmarks/classical.py --out $(RESULTS)/classical.json
+	$(PY) benchmarks/step.py --out $(RESULTS)/step.json
+	$(PY) benchmarks/report.py
+
+.PHONY: mutants
+mutants: $(VENV)/$(STAMP)  ## change models, objectives and metrics in small ways, and count what the tests notice (an hour)
+	$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[mutation]'
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TQDM_DISABLE=1 $(VENV)/bin/mutmut run --max-children 2
+	$(VENV)/bin/mutmut results
 
 .PHONY: sweep
 sweep: $(VENV)/$(STAMP)  ## run the shipped sweeps again (about half an hour)

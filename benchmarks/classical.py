@@ -2,9 +2,10 @@
 
     python benchmarks/classical.py
 
-Gaussians: 100 of them, full covariances, on 50 principal components of the 60,000 digits, 10 rounds from the same kind of start
-(examples drawn at random). Hidden Markov model: 32 states on 4,000 pieces of Shakespeare, 129 characters each, 10 rounds from random
-tables. The starts differ, so likelihoods agree only roughly; the tests compare single rounds from one start digit by digit.
+Gaussians: 100 of them, full covariances, on 50 principal components of the 60,000 digits, 10 rounds from the same kind of
+start (examples drawn at random). Hidden Markov model: 32 states on 4,000 pieces of Shakespeare, 129 characters each, 10
+rounds from random tables. The starts differ, so likelihoods agree only roughly; the tests compare single rounds from one
+start digit by digit.
 """
 
 from __future__ import annotations

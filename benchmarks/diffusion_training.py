@@ -1,11 +1,11 @@
-"""How good are digits drawn by diffusion after a minute of training: the library's recipe, and the loop of the package diffusers?
+"""How good are digits drawn after a minute of training, by the library's diffusion and by the loop of the package diffusers?
 
     python benchmarks/diffusion_training.py
 
-The usual loop: a `UNet2DModel` with class labels and about as many weights, noise from a `DDPMScheduler`, squared error of ε, AdamW at
-1e-3 with cosine decay, a DataLoader of digits padded to 32 × 32. Both train for as long, one after the other. Then each draws 2,000
-digits, 200 of each class, in 25 DDIM steps without guidance; the library's once more with guidance 2, which its training allows.
-KID has no bias for small sets; FID of 2,000 has some, the same for both.
+The usual loop: a `UNet2DModel` with class labels and about as many weights, noise from a `DDPMScheduler`, squared error
+of ε, AdamW at 1e-3 with cosine decay, a DataLoader of digits padded to 32 × 32. Both train for as long, one after the
+other. Then each draws 2,000 digits, 200 of each class, in 25 DDIM steps without guidance; the library's once more with
+guidance 2, which its training allows. KID has no bias for small sets; FID of 2,000 has some, the same for both.
 """
 
 from __future__ import annotations

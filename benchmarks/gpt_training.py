@@ -2,11 +2,12 @@
 
     python benchmarks/gpt_training.py
 
-The usual recipe for a machine without a GPU: 4 layers, 4 heads, width 128, 64 characters at a time, 12 such windows a batch,
-2,000 steps of AdamW (largest rate 1e-3, cosine, 100 steps of warm-up, weight decay 0.1, gradients clipped at 1, no dropout). Here it
-is run by the package transformers: its GPT-2 and its own Trainer. The library's side is the recipe "gpt", once with a third of that time
-and once with all of it. Both are judged on the same held-out text, in nats per character; the library's GPT reads 128 characters at a
-time, so its loss with 64 is printed too. The clock counts training only. One run, one machine, one after the other.
+The usual recipe for a machine without a GPU: 4 layers, 4 heads, width 128, 64 characters at a time, 12 such windows a
+batch, 2,000 steps of AdamW (largest rate 1e-3, cosine, 100 steps of warm-up, weight decay 0.1, gradients clipped at 1, no
+dropout). Here it is run by the package transformers: its GPT-2 and its own Trainer. The library's side is the recipe
+"gpt", once with a third of that time and once with all of it. Both are judged on the same held-out text, in nats per
+character; the library's GPT reads 128 characters at a time, so its loss with 64 is printed too. The clock counts training
+only. One run, one machine, one after the other.
 """
 
 from __future__ import annotations

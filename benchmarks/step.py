@@ -1,10 +1,10 @@
-"""What a training step costs: data loading as a share of it, pictures or characters a second, and the GPT beside bare matrix products.
+"""What a training step costs: fetching data, precision, memory layout; and the GPT beside bare matrix products.
 
     python benchmarks/step.py
 
-For each recipe that trains by steps: the median time of a step, of which the fetching of its batches. For the GPT at its shipped
-size, in fp32: the floating-point operations of its matrix products over the step's time, against the rate at which the very same
-products run alone, one after another, on this machine.
+For each recipe that trains by steps: the median time of a step, of which the fetching of its batches. For the GPT at its
+shipped size, in fp32: the floating-point operations of its matrix products over the step's time, against the rate at
+which the very same products run alone, one after another, on this machine.
 """
 
 from __future__ import annotations
@@ -36,29 +36,37 @@ def median(function: Callable[[int], object], times: int) -> float:
     return statistics.median(seconds[3:])
 
 
-def step_of(recipe: Recipe, precision: str) -> tuple[float, float, int]:
-    """Seconds a step, seconds of it for data, and examples in it (for the player who moves most often)."""
+VARIANTS = {"fp32": (False, torch.contiguous_format), "bf16": (True, torch.contiguous_format),
+            "bf16, channels last": (True, torch.channels_last)}  # fmt: skip
+
+
+def step_of(recipe: Recipe, variant: str) -> dict[str, float]:
+    """What a step of the minute version costs, all players included."""
+    bf16, layout = VARIANTS[variant]
     effort = recipe.minute
     torch.manual_seed(0)
-    model = recipe.build().train()
+    model = recipe.build().train().to(memory_format=layout)  # type: ignore[call-overload]
     assert recipe.players is not None
     players = recipe.players(model, effort, 1_000)
     batches = Batches(*recipe.data(torch.device("cpu")), batch_size=effort.batch_size)
-    examples = recipe.turns * effort.batch_size
 
     def step(i: int) -> None:
         for number, player in enumerate(players):
             for turn in range(player.turns):
                 batch = batches[i * recipe.turns + turn]
-                with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                     loss = player.loss(batch, Noise(0, i, number, turn))["loss"]
                 player.optimizer.zero_grad()
                 loss.backward()
                 player.optimizer.step()
 
     turns = sum(player.turns for player in players)
-    loading = median(lambda i: [batches[i * turns + k] for k in range(turns)], 30)
-    return median(step, 12), loading, examples
+    loading, whole = median(lambda i: [batches[i * turns + k] for k in range(turns)], 30), median(step, 9)
+    steps = effort.epochs * batches.per_epoch / recipe.turns
+    return {
+        "ms a step": 1e3 * whole, "examples a second": recipe.turns * effort.batch_size / whole, "data": loading / whole,
+        "minute version, s": steps * whole,
+    }  # fmt: skip
 
 
 def gpt_against_products() -> dict[str, float]:
@@ -104,11 +112,10 @@ def main() -> None:
     for name, recipe in recipes.RECIPES.items():
         if recipe.players is None:
             continue
-        for precision in ("fp32", "bf16"):
-            seconds, loading, examples = step_of(recipe, precision)
-            found = {"ms a step": 1e3 * seconds, "examples a second": examples / seconds, "data": loading / seconds}
-            figures["steps"][f"{name}, {precision}"] = found
-            print(f"{name}, {precision}:", {k: round(v, 4) for k, v in found.items()}, flush=True)
+        pictures = any(isinstance(m, nn.Conv2d) for m in recipe.build().modules())
+        for variant in VARIANTS if pictures else list(VARIANTS)[:2]:
+            figures["steps"].setdefault(name, {"minute": recipe.minute.precision})[variant] = found = step_of(recipe, variant)
+            print(f"{name}, {variant}:", {k: round(v, 4) for k, v in found.items()}, flush=True)
     if options.out:
         options.out.write_text(json.dumps(figures, indent=2) + "\n")
 

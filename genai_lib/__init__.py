@@ -6,6 +6,7 @@ Floors, lowest first; a file imports only from floors below its own::
     data         packed sets, checked by hash; batches; two-dimensional toys
     models       networks and distributions, one idea a file
     objectives   what is minimised, in nats per example
+    optimisers   how a gradient becomes a step, where Adam is not the best choice
     checkpoint   a run's state in one file that is whole or absent
     training     the one loop: players take turns
     callbacks    what may happen between the steps: averages, pictures, logs

@@ -169,6 +169,7 @@ def _bench(options: argparse.Namespace) -> None:
         average = [EMA(recipe.product(model), decay=effort.ema)] if effort.ema else []
         with warnings.catch_warnings(action="ignore"):  # it says in a warning what is printed here
             trainer = Trainer(players, batches, precision=precision, callbacks=average)
+        trainer.batches = batches  # it took its process's share of them, which keeps no time
         if precision == "bf16" and not trainer.bf16:
             print("  bf16: this processor has no bfloat16 instructions")
             continue

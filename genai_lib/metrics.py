@@ -342,6 +342,8 @@ def bootstrap(values: Tensor | list[float], *, seed: int = 0, draws: int = 10_00
     x = torch.as_tensor(values, dtype=torch.float64)
     if len(x) < 2:
         raise ValueError(f"an interval needs at least two values, got {len(x)}")
-    picks = Noise(seed).integers(len(x), draws, len(x))
-    low, high = np.quantile(x[picks].mean(dim=1).numpy(), [0.025, 0.975])
+    noise, rows = Noise(seed), max(1, 1_000_000 // len(x))  # a million numbers at a time
+    parts = [min(rows, draws - i) for i in range(0, draws, rows)]
+    means = torch.cat([x[noise.integers(len(x), part, len(x))].mean(dim=1) for part in parts])
+    low, high = np.quantile(means.numpy(), [0.025, 0.975])
     return Interval(x.mean().item(), float(low), float(high))

@@ -33,8 +33,9 @@ def train(name: str, folder: Path, stop: int) -> None:
     epochs = STEPS * recipe.turns / (rows // 16)
     try:
         run = recipes.run(
-            name, epochs=epochs, batch_size=16, precision="fp32", ema=None, folder=folder / name, save_every=3, callbacks=[Stop(stop)]
-        )
+            name, epochs=epochs, batch_size=16, precision="fp32", ema=None,
+            folder=folder / name, save_every=3, callbacks=[Stop(stop)],
+        )  # fmt: skip
     except KeyboardInterrupt:
         return
     if accelerator().is_main_process:

@@ -143,8 +143,9 @@ def test_a_share_that_cannot_be_pruned(share):
 
 # ---------------------------------------------------------------- variants
 
-# Largest error of a decoder's or a GPT's logits, as a share of their spread: measured up to 0, 0.0009, 0.012, 0.019 and 0.2
-WORST = {"float32": 0.0, "float16": 0.002, "int8 weights": 0.03, "int8 dynamic": 0.06, "int4": 0.4}
+# Root mean square error of a decoder's or a GPT's logits, as a share of their spread. Twelve seeds gave at most 0.0051,
+# 0.0086 and 0.15 where there is an error. Rounding alone explains it: int4's step is a seventh of a group's largest weight.
+WORST = {"float32": 0.0, "float16": 0.0, "int8 weights": 0.01, "int8 dynamic": 0.02, "int4": 0.25}
 
 
 @pytest.mark.parametrize("variant", WORST)
@@ -157,7 +158,7 @@ def test_a_compressed_model_says_nearly_the_same(variant, kind):
             model, given = fresh(tiny_gpt, seed), Noise(seed).integers(13, 7, 11)
         before, expected = state_of(model), model(given)
         compressed, _ = VARIANTS[variant](model)
-        error = (compressed(given) - expected).abs().max() / expected.std()
+        error = (compressed(given) - expected).square().mean().sqrt() / expected.std()
         assert error <= WORST[variant]
         assert variant in ("float32", "float16") or error > 0
         assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())  # the model is left as it was
@@ -243,7 +244,7 @@ def keep(patch, folder, build, text=None):
 
     recipe = Recipe("tiny", "A tiny model", build, Effort(1), Effort(1), zeros, text=text)
     patch.setitem(recipes.RECIPES, "tiny", recipe)
-    patch.setattr(pretrained, "judge", lambda *name: None)
+    patch.setattr(pretrained, "judge", lambda name: None)
     model = fresh(build)
     pretrained.save(Run(recipe, recipe.minute, model, model, {"step": [1.0]}, 0.0), version="minute", seed=0, folder=folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -9,6 +10,9 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,13 +148,134 @@ def test_pictures_are_drawn_as_it_trains(tmp_path, monkeypatch):
     assert not np.array_equal(first, second)  # the same noise, a better generator
 
 
-def test_list_names_every_recipe(capsys, monkeypatch):
-    monkeypatch.setattr(pretrained, "names", lambda: ["dcgan"])
+def test_list_shows_what_the_cards_say(capsys, monkeypatch):
+    figures = {"fid": 3.74849, "kid": 0.0925912, "elbo": -100.448, "more": 1.0}
+    card = {"figures": figures, "seconds": 1351.4, "parameters": 534275}
+    cards = {"dcgan": card, "mixture": card | {"figures": {}, "sha256": None, "parameters": 7}}
+    monkeypatch.setattr(pretrained, "names", lambda: list(cards))
+    monkeypatch.setattr(pretrained, "card", lambda name: cards[name])
+    Path("dcgan.safetensors").write_bytes(b"x" * 1_071_400)  # of the mixture only the card is there
+    monkeypatch.setattr(pretrained, "FOLDER", Path())
     assert main(["list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["recipe", "quality", "seconds", "parameters", "kB"]
     assert [line.split()[0] for line in lines] == list(RECIPES)
-    assert all(RECIPES[line.split()[0]].title in line for line in lines)
-    assert [line.endswith("  (no weights shipped)") for line in lines] == [name != "dcgan" for name in RECIPES]
+    for line in lines:
+        name, *cells = re.split(r"  +", line)
+        title = cells.pop()
+        assert title == RECIPES[name].title
+        if name == "dcgan":
+            assert cells == ["fid 3.748, kid 0.09259, elbo -100.4", "1,351", "534,275", "1,071"]
+        else:
+            assert cells == (["1,351", "7", "0"] if name == "mixture" else ["no weights shipped"])
+        assert line.index(title) == lines[0].index(RECIPES["classifier"].title)  # in columns
+    (line,) = [line for line in lines if line.startswith("dcgan ")]
+    for word, number in ("seconds", "1,351"), ("parameters", "534,275"), ("kB", "1,071"):  # numbers end under their heads
+        assert line[: head.index(word) + len(word)].endswith(f"  {number}")
+
+
+def test_list_reads_the_shipped_cards(capsys):
+    assert main(["list"]) == 0
+    said = capsys.readouterr().out
+    for name in set(pretrained.names()) & set(RECIPES):
+        card = pretrained.card(name)
+        (line,) = [line for line in said.splitlines() if line.split()[0] == name]
+        assert f"{card['parameters']:,}" in line
+        assert all(f"{key} {value:.4g}" in line for key, value in list(card["figures"].items())[:3])
+
+
+# ---------------------------------------------------------------- one file
+
+
+def pixels(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture).astype(int)
+
+
+def test_an_exported_model_draws_what_the_recipe_draws(tmp_path, capsys):
+    assert train("vae-map", tmp_path, epochs=0.05) == 0
+    assert main(["export", "vae-map", "--weights", str(tmp_path), "--out", "models/map.onnx"]) == 0
+    path = Path("models/map.onnx")
+    told = f"{path}: {path.stat().st_size:,} bytes. Draw from it: python -m genai_lib sample --from {path}\n"
+    assert capsys.readouterr().out.endswith(told)
+    asked = ["-n", "7", "--seed", "5", "--out"]
+    assert main(["sample", "vae-map", "--weights", str(tmp_path), *asked, "a.png"]) == 0
+    (tmp_path / "vae-map.safetensors").unlink()
+    assert main(["sample", "--from", str(path), *asked, "b.png"]) == 0
+    assert capsys.readouterr().out == "a.png\nb.png\n"
+    assert np.abs(pixels("a.png") - pixels("b.png")).max() <= 1  # a grey level, where rounding falls the other way
+    assert pixels("a.png").std() > 10
+
+
+def test_an_exported_model_may_write(capsys, monkeypatch):
+    monkeypatch.setattr(command_line, "draw", lambda path, n, noise: f"{path} {n} {noise.integers(9, 3).tolist()}")
+    assert main(["sample", "--from", "gpt.onnx", "-n", "70", "--seed", "4"]) == 0
+    assert capsys.readouterr().out == f"gpt.onnx 70 {Noise(4).integers(9, 3).tolist()}\n"
+    assert list(Path().iterdir()) == []
+
+
+def test_a_file_is_named_after_its_recipe(capsys, monkeypatch):
+    asked = []
+
+    def export(name, path, *, folder):
+        asked.append((name, str(path), folder))
+        Path(path).write_bytes(b"1234")
+        return Path(path)
+
+    monkeypatch.setattr(command_line, "export", export)
+    assert main(["export", "dcgan"]) == 0
+    assert asked == [("dcgan", "dcgan.onnx", pretrained.FOLDER)]
+    assert capsys.readouterr().out.startswith("dcgan.onnx: 4 bytes. ")
+
+
+# ---------------------------------------------------------------- how fast
+
+
+def short(monkeypatch, name, batch_size):
+    """A bench of ten steps, of few examples each; returns the recipe."""
+    recipe = replace(RECIPES[name], minute=replace(RECIPES[name].minute, batch_size=batch_size))
+    monkeypatch.setitem(RECIPES, name, recipe)
+    monkeypatch.setattr(command_line, "SECONDS", 0.01)
+    return recipe
+
+
+@pytest.mark.parametrize("name", ["vae-map", "wgan-gp"])
+def test_bench_measures_a_training_step(name, capsys, monkeypatch):
+    recipe = short(monkeypatch, name, 3)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # a processor without bfloat16
+    assert main(["bench", name]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f"{name}, batches of {recipe.minute.batch_size}, on ")
+    line = r"  fp32: ([\d.]+) ms a step, ([\d,]+) examples a second, ([\d.]+)% of the time spent on loading"
+    ms, rate, share = (float(number.replace(",", "")) for number in re.fullmatch(line, said[1]).groups())
+    assert rate == pytest.approx(recipe.turns * 3 * 1000 / ms, rel=0.01, abs=1)
+    assert 0 < share < 50
+    assert said[2:] == ["  bf16: this processor has no bfloat16 instructions"]
+
+
+def test_bench_tells_slow_loading(capsys, monkeypatch):
+    quick = data.Batches.__getitem__
+
+    def slow(self, number):
+        time.sleep(0.05)
+        return quick(self, number)
+
+    short(monkeypatch, "vae-map", 3)
+    monkeypatch.setattr(data.Batches, "__getitem__", slow)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    assert main(["bench", "vae-map"]) == 0
+    said = capsys.readouterr().out
+    shares = re.findall(r"(fp32|bf16): .* ([\d.]+)% of the time spent on loading", said)
+    assert [precision for precision, _ in shares] == ["fp32", "bf16"]
+    ms = [float(number) for number in re.findall(r"([\d.]+) ms a step", said)]
+    for step, (_, share) in zip(ms, shares, strict=True):
+        assert step >= 50
+        assert step * float(share) / 100 >= 49
+
+
+def test_bench_of_what_has_no_steps(capsys):
+    assert refused(capsys, "bench", "mixture") == "error: mixture is fitted as a whole: it has no training step to be timed\n"
 
 
 # ---------------------------------------------------------------- stop and go on
@@ -231,7 +356,7 @@ def test_damaged_checkpoints_are_refused(tmp_path, capsys):
 # ---------------------------------------------------------------- what is refused
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "sample", "evaluate", "export", "bench"])
 def test_an_unknown_recipe(command, capsys):
     said = refused(capsys, command, "vae")
     assert "'vae'" in said
@@ -239,8 +364,8 @@ def test_an_unknown_recipe(command, capsys):
 
 
 @pytest.mark.parametrize("arguments, names", [
-    ([], ["train", "sample", "evaluate", "list"]),
-    (["bake"], ["train", "sample", "evaluate", "list"]),
+    ([], []),
+    (["bake"], ["train", "sample", "evaluate", "export", "bench", "list"]),
     (["train", "dcgan", "--version", "hour"], ["minute", "shipped"]),
     (["train", "dcgan", "--precision", "fp8"], ["fp32", "bf16"]),
     (["train", "dcgan", "--seed", "x"], ["invalid int value: 'x'"]),
@@ -260,7 +385,7 @@ def test_too_few_epochs_is_an_error(name, epochs, capsys, tmp_path):
 
 
 def test_weights_that_are_not_there(tmp_path, capsys):
-    for command in ("sample", "evaluate"):
+    for command in ("sample", "evaluate", "export"):
         said = refused(capsys, command, "vae-mlp", "--weights", str(tmp_path))
         assert said == f"error: there are no weights named 'vae-mlp' in {tmp_path}. There are: none.\n"
 
@@ -291,13 +416,56 @@ def test_samples_of_what_draws_none(tmp_path, capsys):
     assert said == "error: autoencoder is no generative model: it has no way to draw samples\n"
 
 
-@pytest.mark.parametrize("n", ["0", "-3"])
-def test_no_samples(n, capsys):
-    assert refused(capsys, "sample", "dcgan", f"-n={n}") == f"error: -n must be 1 or more, got {n}\n"
+@pytest.mark.parametrize("n", [0, -3, 10_001, 10**12])
+def test_none_or_too_many_samples(n, capsys):
+    for source in (["dcgan"], ["--from", "m.onnx"]):
+        assert refused(capsys, "sample", *source, f"-n={n}") == f"error: -n must lie between 1 and 10,000, got {n}\n"
+
+
+@pytest.mark.parametrize("source", [[], ["dcgan", "--from", "m.onnx"]])
+def test_samples_come_from_a_recipe_or_from_a_file(source, capsys):
+    said = refused(capsys, "sample", *source)
+    assert said == f"error: give either a recipe ({', '.join(RECIPES)}) or --from FILE.onnx\n"
+
+
+def test_a_file_that_was_not_exported(capsys):
+    said = refused(capsys, "sample", "--from", "m.onnx")
+    assert said == "error: there is no file m.onnx. Write one: python -m genai_lib export RECIPE --out m.onnx\n"
+    Path("m.onnx").write_bytes(b"onnx")
+    said = refused(capsys, "sample", "--from", "m.onnx")
+    assert said.startswith("error: m.onnx is damaged, or `python -m genai_lib export` did not write it. ")
+
+
+def test_what_cannot_be_exported(capsys):
+    said = refused(capsys, "export", "autoencoder")
+    assert said.startswith("error: autoencoder cannot be exported. What can: VAEs, ")
+    assert list(Path().iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written(capsys, monkeypatch):
+    Path("file").write_text("in the way")
+    Path("folder.png").mkdir()
+    monkeypatch.setattr(command_line, "draw", lambda path, n, noise: np.zeros((n, 1, 8, 8), dtype=np.float32))
+    for out, reason in ("file/a.png", "Not a directory"), ("folder.png", "Is a directory"):
+        assert refused(capsys, "sample", "--from", "m.onnx", "--out", out) in (
+            f"error: {path}: {why}\n" for path, why in [(out, reason), ("file", "File exists")]
+        )
+    assert refused(capsys, "sample", "--from", "m.onnx", "--out", "a.xyz") == "error: unknown file extension: .xyz\n"
+    said = refused(capsys, "train", "autoencoder", "--epochs", "0.01", "--folder", "file/run")
+    assert re.fullmatch(r"error: file/run\S*: Not a directory", said.splitlines()[-1])
+
+
+def test_an_error_of_the_system_without_a_path(capsys, monkeypatch):
+    def full(path, n, noise):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(command_line, "draw", full)
+    assert refused(capsys, "sample", "--from", "m.onnx") == "error: [Errno 28] No space left on device\n"
 
 
 def test_help_names_commands_and_recipes(capsys):
-    for arguments, expected in (["--help"], ["train", "sample", "evaluate", "list"]), (["train", "--help"], list(RECIPES)):
+    commands, names = ["train", "sample", "evaluate", "export", "bench", "list"], list(RECIPES)
+    for arguments, expected in (["--help"], commands), (["train", "--help"], names), (["bench", "--help"], names):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 0
@@ -315,7 +483,7 @@ def test_as_a_program(tmp_path):
     trained = program("train", "autoencoder", "--epochs", "0.02", "--folder", "run")
     assert trained.returncode == 0, trained.stderr
     assert trained.stdout.splitlines()[-1] == "weights: run/autoencoder.safetensors".replace("/", os.sep)
-    assert [line.split()[0] for line in program("list").stdout.splitlines()] == list(RECIPES)
+    assert [line.split()[0] for line in program("list").stdout.splitlines()[1:]] == list(RECIPES)
     unknown = program("train", "vae")
     assert unknown.returncode == 2
     assert "Traceback" not in unknown.stderr

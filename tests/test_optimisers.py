@@ -24,8 +24,9 @@ def test_every_singular_value_comes_near_to_one_and_the_directions_stay(shape, s
     assert ((values > 0.65) & (values < 1.25)).all()
     u, _, v = torch.linalg.svd(x, full_matrices=False)
     inner = u.mT @ found @ v.mT  # diagonal, if the directions are the same
-    torch.testing.assert_close(inner - torch.diag_embed(inner.diagonal(dim1=1, dim2=2)), torch.zeros_like(inner), atol=2e-4, rtol=0)
-    assert (inner.diagonal(dim1=1, dim2=2) > 0).all()
+    diagonal = inner.diagonal(dim1=1, dim2=2)
+    torch.testing.assert_close(inner, torch.diag_embed(diagonal), atol=2e-4, rtol=0)
+    assert (diagonal > 0).all()
 
 
 def test_each_matrix_is_orthogonalised_for_itself():
@@ -37,7 +38,7 @@ def test_each_matrix_is_orthogonalised_for_itself():
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_muon_agrees_with_torch(shape):
-    """torch's works in bfloat16, so the two agree to its three digits; a step of another size or sense would differ by all of it."""
+    """torch's works in bfloat16: the two agree to its three digits. A step of another size or sense would not."""
     start = Noise(0).normal(*shape)
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
     mine = Muon([ours], lr=0.03, momentum=0.9)
@@ -61,7 +62,7 @@ def test_a_step_has_the_size_that_adams_have():
 
 
 def test_muon_refuses_what_is_no_matrix():
-    with pytest.raises(ValueError, match="^Muon moves matrices only: give biases, norms and embeddings to another optimiser$"):
+    with pytest.raises(ValueError, match=r"^Muon moves matrices only: give biases, norms and embeddings to another optimiser$"):
         Muon([nn.Parameter(torch.zeros(3))], lr=0.1)
 
 
@@ -75,7 +76,8 @@ def test_matrices_go_to_muon_and_all_else_to_adam():
     ours, adam = muon(model, lr=0.01, beta2=0.97).parts
     name = {p: key for key, p in model.named_parameters()}
     moved = {name[p] for group in ours.param_groups for p in group["params"]}
-    assert moved == {f"blocks.{i}.{layer}.weight" for i in range(2) for layer in ("attention.qkv", "attention.out", "mlp.0", "mlp.2")}
+    layers = ("attention.qkv", "attention.out", "mlp.0", "mlp.2")
+    assert moved == {f"blocks.{i}.{layer}.weight" for i in range(2) for layer in layers}
     assert moved.isdisjoint(name[p] for group in adam.param_groups for p in group["params"])
     assert len(moved) + sum(len(group["params"]) for group in adam.param_groups) == len(name)
     assert adam.defaults["betas"] == (0.9, 0.97)

@@ -190,7 +190,7 @@ def test_what_is_counted_writes_and_is_measured_in_bits(name, fewer_plays):
 
 
 def test_the_pieces_of_the_plays_make_the_whole_text_again():
-    """An n-gram counts the text, not the pieces that networks are shown: nothing is counted twice, nothing is lost but the end."""
+    """An n-gram counts the text, not the pieces that networks are shown: nothing twice, and nothing is lost but the end."""
     pieces, counted = rows("ngram")[0], recipes.run("ngram").product
     text = recipes.text.load_text("shakespeare", "train")[: len(pieces) * recipes.text.CONTEXT + 1]
     assert counted.total[0] == len(text)

@@ -50,7 +50,7 @@ def shift(x: Tensor, noise: Noise, *, pixels: int = 2) -> Tensor:
     return padded[picture[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)  # (B, C, H, W)
 
 
-def disturb(x: Tensor, noise: Noise, *, pixels: int = 3, colour: float = 0.2, mirror: bool = True) -> Tensor:
+def disturb(x: Tensor, noise: Noise, *, pixels: int = 2, colour: float = 0.2, mirror: bool = True) -> Tensor:
     """Move each picture as `shift` does, repeating its edge, mirror half of them, and change their colours a little.
 
     Each step can be differentiated, so that it can stand between generator and discriminator: a discriminator that only

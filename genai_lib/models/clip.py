@@ -126,6 +126,11 @@ class TextToPicture(nn.Module):
         super().__init__()
         self.diffusion, self.text = diffusion, text
 
+    def tell(self, tokens: Tensor) -> Tensor:
+        """What the network is told of texts (N, L): their directions, √F long, so that each number is about 1: (N, F)."""
+        directions = F.normalize(self.text(tokens), dim=1)
+        return directions * math.sqrt(directions.shape[1])
+
     @torch.no_grad()
     def sample(
         self, n: int, noise: Noise, *, prompt: str | Sequence[str] | None = None, guidance: float = 3.0, steps: int = 25
@@ -136,5 +141,5 @@ class TextToPicture(nn.Module):
         prompts = [prompt] * n if isinstance(prompt, str) else prompt
         if len(prompts) != n:
             raise ValueError(f"{n} pictures need one prompt or {n} of them, got {len(prompts)}")
-        y = self.text(encode_text(prompts, buckets=self.text.buckets).to(noise.device))  # (n, F)
+        y = self.tell(encode_text(prompts, buckets=self.text.buckets).to(noise.device))  # (n, F)
         return self.diffusion.sample(n, noise, y=y, guidance=guidance, steps=steps)

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from genai_lib.recipes import denoising, gan, simple, text, vae
+from genai_lib.recipes import denoising, gan, levels, simple, text, vae
 from genai_lib.recipes.core import (
-    BINARISATION_SEED, Effort, Judge, Quality, Recipe, Run, binarised_test_digits, run_recipe, sample_quality,
+    BINARISATION_SEED,
+    Effort,
+    Judge,
+    Quality,
+    Recipe,
+    Run,
+    binarised_test_digits,
+    run_recipe,
+    sample_quality,
 )  # fmt: skip
 
-FAMILIES = simple, vae, gan, text, denoising
+FAMILIES = simple, vae, gan, text, denoising, levels
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in FAMILIES for recipe in family.RECIPES}
 
 __all__ = [

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from genai_lib.data.levels import CELLS, Level, format_levels, load_levels
 from genai_lib.games import playability, puzzle, solve
@@ -62,8 +61,8 @@ def rows(split: str) -> Tensor:
 def ask(n: int, *, height: int, width: int, boxes: int) -> Tensor:
     """What `draw` wants to know, for n levels of one size: (n, 3) tokens."""
     if not (1 <= height <= SIDE and 1 <= width <= SIDE and 1 <= boxes <= min(BOXES, height * width - 1)):
-        raise ValueError(f"a room has 1 to {SIDE} rows and columns, up to {BOXES} boxes, and a cell for the player; "
-                         f"got height={height}, width={width}, boxes={boxes}")  # fmt: skip
+        got = f"got height={height}, width={width}, boxes={boxes}"
+        raise ValueError(f"a room has 1 to {SIDE} rows and columns, up to {BOXES} boxes, and a cell for the player; {got}")
     return (len(CELLS) + torch.tensor([height, width, boxes])).repeat(n, 1)
 
 
@@ -100,7 +99,7 @@ def draw(model: LanguageModel, asked: Tensor, noise: Noise, *, temperature: floa
     return [Level.walled(room) for room in letters]
 
 
-def fresh(model: LanguageModel, n: int, noise: Noise, *, temperature: float = 0.7) -> tuple[list[Level], int]:
+def fresh(model: LanguageModel, n: int, noise: Noise, *, temperature: float = 0.5) -> tuple[list[Level], int]:
     """Draw until n levels are there that are new, to the training levels and to each other; and how many were drawn."""
     known, found, drawn = set(map(puzzle, small_levels("train"))), list[Level](), 0
     while len(found) < n:
@@ -135,13 +134,11 @@ def _players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
             x = torch.cat([x[half:], written.to(x.device)[noise.integers(len(written), half)]])
         return {"loss": next_token_nll(model, x).mean() / (x.shape[1] - 1)}  # nats per token
 
-    def optimiser(module: nn.Module, effort: Effort) -> Optimizer:
-        return muon(module, lr=effort.lr, beta2=effort.beta2)
-
-    return [Player("model", model, loss, *one_cycle(model, effort, steps, optimiser=optimiser), clip=1.0)]
+    moved = one_cycle(model, effort, steps, optimiser=lambda module, effort: muon(module, lr=effort.lr, beta2=effort.beta2))
+    return [Player("model", model, loss, *moved, clip=1.0)]
 
 
-def _quality(model: nn.Module, judge: Judge | None, n: int = 200) -> Quality:
+def _quality(model: nn.Module, judge: Judge | None, n: int = 400) -> Quality:
     """Of n new levels with few boxes: the share the search solves, and how long those are; of all drawn, the share of new.
 
     And nats for each of the SIDE² cells of the test levels, when the three numbers are told.

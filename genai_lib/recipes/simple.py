@@ -14,7 +14,15 @@ from genai_lib.models.mixture import BernoulliMixture, PictureMixture
 from genai_lib.noise import Noise
 from genai_lib.objectives import bernoulli_nll
 from genai_lib.recipes.core import (
-    Effort, Judge, Quality, Recipe, binarised_test_digits, digits, one_cycle, samples_only, test_digits,
+    Effort,
+    Judge,
+    Quality,
+    Recipe,
+    binarised_test_digits,
+    digits,
+    one_cycle,
+    samples_only,
+    test_digits,
 )  # fmt: skip
 from genai_lib.training import Player
 

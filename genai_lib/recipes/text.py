@@ -7,6 +7,7 @@ from functools import cache
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from genai_lib import metrics
 from genai_lib.data.texts import load_poems, load_text
@@ -54,7 +55,7 @@ def quatrains(device: torch.device, split: str = "train") -> tuple[Tensor, ...]:
 # ---------------------------------------------------------------- how it is learned
 
 
-def _players(optimiser: Callable[[nn.Module, Effort], torch.optim.Optimizer]) -> Callable[[nn.Module, Effort, int], list[Player]]:
+def _players(optimiser: Callable[[nn.Module, Effort], Optimizer]) -> Callable[[nn.Module, Effort, int], list[Player]]:
     def players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
         assert isinstance(model, LanguageModel)
 
@@ -67,7 +68,7 @@ def _players(optimiser: Callable[[nn.Module, Effort], torch.optim.Optimizer]) ->
     return players
 
 
-def _muon(module: nn.Module, effort: Effort) -> torch.optim.Optimizer:
+def _muon(module: nn.Module, effort: Effort) -> Optimizer:
     return muon(module, lr=effort.lr, beta2=effort.beta2)
 
 
@@ -146,18 +147,21 @@ RECIPES = [
     ),
     Recipe(
         "gru", "Recurrent network (GRU) on the same characters", lambda: GRU(characters().size, width=192),
-        minute=Effort(epochs=1, batch_size=32, lr=8e-3, beta2=0.99), shipped=Effort(epochs=6, batch_size=32, lr=8e-3, beta2=0.99),
+        minute=Effort(epochs=1, batch_size=32, lr=8e-3, beta2=0.99),
+        shipped=Effort(epochs=6, batch_size=32, lr=8e-3, beta2=0.99),
         data=plays, quality=_network_quality, players=_players(adam), text=write,
     ),
     Recipe(
         "gpt", "GPT on the characters of Shakespeare's plays", lambda: GPT(GPTConfig(size=characters().size, context=CONTEXT)),
-        minute=Effort(epochs=0.5, batch_size=8, lr=1e-2, beta2=0.99), shipped=Effort(epochs=6, batch_size=16, lr=1e-2, beta2=0.99),
+        minute=Effort(epochs=0.5, batch_size=8, lr=1e-2, beta2=0.99),
+        shipped=Effort(epochs=6, batch_size=16, lr=1e-2, beta2=0.99),
         data=plays, quality=_network_quality, players=_players(_muon), text=write,
     ),
     Recipe(
         "gpt-poems", "GPT on Tang quatrains",
         lambda: GPT(GPTConfig(size=poem_characters().size, context=POEM, layers=2, width=64)),
-        minute=Effort(epochs=6, batch_size=32, lr=1e-2, beta2=0.99), shipped=Effort(epochs=6, batch_size=32, lr=1e-2, beta2=0.99),
+        minute=Effort(epochs=6, batch_size=32, lr=1e-2, beta2=0.99),
+        shipped=Effort(epochs=6, batch_size=32, lr=1e-2, beta2=0.99),
         data=quatrains, quality=_poem_quality, players=_players(_muon), text=write_poems,
     ),
 ]  # fmt: skip

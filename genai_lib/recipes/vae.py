@@ -21,6 +21,7 @@ from genai_lib.recipes.core import (
 )  # fmt: skip
 from genai_lib.training import Player
 
+
 def _vae_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
     assert isinstance(model, VAE | ConditionalVAE)
 

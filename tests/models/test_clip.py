@@ -64,7 +64,7 @@ def test_a_text_that_says_nothing_is_refused(text):
 
 
 def test_no_text_at_all_is_refused():
-    with pytest.raises(ValueError, match="a text needs a letter, .* and there is none: describe what to see"):
+    with pytest.raises(ValueError, match=r"a text needs a letter, .* and there is none: describe what to see"):
         encode_text([])
 
 
@@ -189,14 +189,17 @@ def test_pictures_are_drawn_in_range_and_again_with_the_same_noise():
 def test_each_picture_has_its_own_prompt():
     model = painter(Told())
     drawn = model.sample(3, Noise(0), prompt=TEXTS, steps=3)
-    expected = model.text(encode_text(TEXTS, buckets=97))
+    expected = model.tell(encode_text(TEXTS, buckets=97))
+    torch.testing.assert_close(expected.norm(dim=1), torch.full((3,), math.sqrt(5)))
+    cosine = torch.nn.functional.cosine_similarity(expected, model.text(encode_text(TEXTS, buckets=97)))
+    torch.testing.assert_close(cosine, torch.ones(3))
     assert torch.equal(model.diffusion.network.seen[0], expected)
     assert torch.equal(drawn, model.diffusion.sample(3, Noise(0), y=expected, guidance=3.0, steps=3))
 
 
 def test_guidance_goes_beyond_the_prompt():
     model = painter(Told())
-    y = model.text(encode_text(["cat"], buckets=97))
+    y = model.tell(encode_text(["cat"], buckets=97))
     plain, far = (model.sample(1, Noise(0), prompt="cat", steps=1, guidance=g) for g in (1.0, 3.0))
     assert ((far - plain).mean(dim=(2, 3)) * y[:, :3] >= 0).all()  # v points from picture to noise, so −y makes more of y
     assert not torch.equal(far, plain)

@@ -1,0 +1,64 @@
+"""The page of the benchmarks says what the committed results and cards say."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def test_the_tables_of_the_page_are_those_of_the_results():
+    report = module("report")
+    text = report.PAGE.read_text(encoding="utf-8")
+    assert report.page(text) == text, "run: python benchmarks/report.py"
+
+
+def test_a_page_without_a_mark_is_refused():
+    report = module("report")
+    with pytest.raises(ValueError, match="needs one '% begin cards' … '% end cards', has 0"):
+        report.page(report.PAGE.read_text(encoding="utf-8").replace("% begin cards", ""))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.stem)
+def test_results_say_where_they_were_measured(path):
+    assert json.loads(path.read_text())["machine"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_can_be_imported_and_says_how_to_run_it(path):
+    loaded = module(path.stem)
+    assert f"python benchmarks/{path.name}" in (loaded.__doc__ or "")
+    assert callable(loaded.main)
+
+
+def test_it_reaches_what_it_promises():
+    """The figures the course was to reach, on the committed results."""
+    report = module("report")
+    gpt, step, vae = report.read("gpt_training"), report.read("step"), report.read("vae_training")
+    seconds, reached = gpt["transformers"]["seconds"], gpt["transformers"]["nats"]
+    for run in gpt["library, a third of the time"]:
+        assert run["seconds"] <= seconds / 3
+        assert run["nats"] <= reached
+    (whole,) = gpt["library, the same time"]
+    assert whole["seconds"] <= seconds
+    assert whole["nats"] <= 1.70
+    assert step["GPT"]["share"] >= 0.5
+    for name, found in step["steps"].items():
+        own = found[found["minute"]]
+        assert own["data"] < 0.03, name
+        assert own["minute version, s"] <= 45, name
+    assert vae["library, bf16"]["nats, worst"] <= vae["goal, nats"]
