@@ -21,7 +21,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 FIGURES = {  # how a card's figures are called in the table, most telling first
     "accuracy": "{:.2%} right", "squared error": "squared error {:.4f}", "fid": "FID {:.2f}",
     "asked digit seen": "asked digit seen {:.1%}", "elbo": "ELBO {:.1f} nats",
-    "log-likelihood, binarised": "{:.1f} nats (binarised)", "iwae k=500, binarised, every fifth digit": "{:.1f} nats (binarised, IWAE)",
+    "log-likelihood, binarised": "{:.1f} nats (binarised)",
+    "iwae k=500, binarised, every fifth digit": "{:.1f} nats (binarised, IWAE)",
     "bits per character": "{:.2f} bits per character", "four lines of five": "form kept {:.0%}",
     "recall@10, English name": "name among ten found {:.0%}", "recall@10, one synonym": "synonym {:.0%}",
     "clip score": "CLIP score {:.2f}", "solvable": "{:.0%} solvable", "new": "{:.0%} new",

@@ -19,7 +19,7 @@ from genai_lib.data.pictures import save_png
 from genai_lib.export import ExportError, draw, export
 from genai_lib.noise import Noise
 from genai_lib.pretrained import WeightsError
-from genai_lib.training import Callback, Trainer
+from genai_lib.training import Callback, Trainer, accelerator
 
 MOST = 10_000  # pictures or characters at once
 SECONDS = 4.0  # of training that `bench` times in each precision
@@ -99,11 +99,17 @@ def _train(options: argparse.Namespace) -> None:
 
         return [TensorBoard(folder / "logs", draw=draw), Samples(draw, folder / "samples")]
 
-    print(f"{options.recipe}, {options.version} version, seed {options.seed}; checkpoints, logs and pictures go to {folder}")
+    first = accelerator().is_main_process  # of several processes one speaks, measures and writes
+    if first:
+        print(f"{options.recipe}, {options.version} version, seed {options.seed}; checkpoints, logs, pictures go to {folder}")
     run = recipes.run(
         options.recipe, options.version, seed=options.seed, folder=folder / "checkpoints",
         callbacks=callbacks, save_every=options.save_every, **changes,
     )  # fmt: skip
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    if not first:
+        return
     print(f"trained in {run.seconds:.0f} s; measuring on the test set …")
     card = pretrained.save(run, version=options.version, seed=options.seed, folder=folder)
     _print_figures(card["figures"])

@@ -1,8 +1,8 @@
 """Sokoban: whether a level has a solution, with how few pushes, and whether it is new.
 
-Nobody is told a quick way to answer the first question: Sokoban is PSPACE-complete (Culberson 1997). The search below
-answers it for small levels, and says so when it gives up. It is A* (Hart, Nilsson & Raphael 1968) over pushes: where the
-player walks between two of them costs nothing, so a state is the cells of the boxes and the cells he can reach.
+No quick way to tell is known: Sokoban is PSPACE-complete (Culberson 1997). The search below answers for small levels, and
+says so when it gives up. It is A* (Hart, Nilsson & Raphael 1968) over pushes: walking between two of them costs nothing,
+so a state is the cells of the boxes and the cells that the player can reach.
 
 A set of cells is one whole number, a bit a cell, so that one shift moves all cells of a set at once.
 """
@@ -225,8 +225,8 @@ def playability(levels: list[Level], *, limit: int = 2_000) -> Playability:
     whole = [level for level in levels if not level.faults()]
     solved = [answer for level in whole if (answer := solve(level, limit=limit)).pushes]
     wilson = binomtest(len(solved), len(levels)).proportion_ci(method="wilson")
-    share = Interval(len(solved) / len(levels), float(wilson.low), float(wilson.high))
-    return Playability(len(whole) / len(levels), share, solved)
+    share = len(solved) / len(levels)
+    return Playability(len(whole) / len(levels), Interval(share, float(wilson.low), float(wilson.high)), solved)
 
 
 def puzzle(level: Level) -> str:

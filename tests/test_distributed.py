@@ -14,12 +14,19 @@ PROGRAM = Path(__file__).with_name("by_torchrun.py")
 NAMES = ["vae-mlp", "gan-mlp", "gpt"]  # one player, two players, next tokens; none has batch normalisation
 
 
-def play(folder: Path, *, processes: int, stop: int = 0) -> None:
+def launch(processes: int, *arguments: str) -> str:
+    """What a program, started in so many processes, writes on the screen."""
     environment = {**os.environ, "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
     alone = [sys.executable]
     together = [*alone, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "29521"]
-    command = [*(alone if processes == 1 else together), str(PROGRAM), str(folder), str(stop), *NAMES]
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    command = [*(alone if processes == 1 else together), *arguments]
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def play(folder: Path, *, processes: int, stop: int = 0) -> None:
+    launch(processes, str(PROGRAM), str(folder), str(stop), *NAMES)
 
 
 def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
@@ -62,3 +69,10 @@ def test_the_weights_do_not_depend_on_the_number_of_processes(how, name, alone, 
     for key in one:
         torch.testing.assert_close(ours[key], one[key], rtol=1e-4, atol=2e-5, msg=lambda m, key=key: f"{key}: {m}")
     assert any(not torch.equal(ours[key], one[key]) for key in one)  # they were not one run copied
+
+
+@pytest.mark.slow
+def test_the_command_line_trains_in_two_processes_and_one_of_them_speaks(tmp_path):
+    told = launch(2, "-m", "genai_lib", "train", "autoencoder", "--epochs", "0.02", "--folder", str(tmp_path))
+    assert told.count("trained in") == told.count("weights: ") == told.count("autoencoder, minute version") == 1
+    assert {"autoencoder.json", "autoencoder.safetensors", "checkpoints"} <= {path.name for path in tmp_path.iterdir()}

@@ -76,7 +76,7 @@ def test_train_sample_evaluate(name, tmp_path, capsys):
     run = tmp_path / "run"
     assert train(name, run, "--seed", "3", "--save-every", "5") == 0
     said = capsys.readouterr().out
-    assert said.startswith(f"{name}, minute version, seed 3; checkpoints, logs and pictures go to {run}\n")
+    assert said.startswith(f"{name}, minute version, seed 3; checkpoints, logs, pictures go to {run}\n")
     assert said.endswith(f"weights: {run / name}.safetensors\n")
     assert len(list((run / "checkpoints").glob("*.safetensors"))) == 2
     assert list((run / "logs").glob("events.out.tfevents.*"))

@@ -178,6 +178,7 @@ def test_the_shipped_weights_are_good_enough():
     assert measured("dcgan")["fid"] <= measured("gan-mlp")["fid"] / 5
     assert measured("vae-conv")["elbo"] >= -94.5
     assert measured("vae-conv")["elbo"] > measured("vae-mlp")["elbo"] > measured("vae-map")["elbo"]
+    assert measured("sokoban")["solvable"] >= 0.5
     assert measured("dcgan")["fid"] < measured("mixture")["fid"]  # a network must beat the baseline
     assert measured("diffusion")["fid"] < measured("dcgan")["fid"]
     assert measured("diffusion")["asked digit seen"] >= 0.98

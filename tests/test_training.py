@@ -4,8 +4,6 @@ import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -235,49 +233,3 @@ def test_bf16_learns_the_same(monkeypatch):
     player, batches = line_player()
     Trainer([player], batches, precision="bf16").run(60)
     assert abs(player.module.weight.item() - 2) < 0.02  # bfloat16 keeps 8 bits: steps of 2⁻⁷ at 2
-
-
-@pytest.mark.slow
-def test_two_processes_give_the_weights_of_one(tmp_path):
-    """torchrun with gloo: a norm-free game on two processes against one process with the joint batch."""
-    script = tmp_path / "joint.py"
-    script.write_text(JOINT)
-    environment = {**os.environ, "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517"]
-    subprocess.run([*torchrun, str(script), "two.pt"], cwd=tmp_path, env=environment, check=True, capture_output=True)
-    subprocess.run([sys.executable, str(script), "one.pt"], cwd=tmp_path, env=environment, check=True, capture_output=True)
-    one, two = torch.load(tmp_path / "one.pt", weights_only=True), torch.load(tmp_path / "two.pt", weights_only=True)
-    assert one.keys() == two.keys()
-    for name in one:
-        torch.testing.assert_close(two[name], one[name], rtol=1e-5, atol=1e-6)
-
-
-JOINT = '''
-import sys
-import torch
-from torch import nn
-from genai_lib.data import Batches
-from genai_lib.data.toys import ring
-from genai_lib.noise import Noise
-from genai_lib.objectives import game_loss
-from genai_lib.training import Player, Trainer
-import os
-
-torch.manual_seed(0)
-g, d = (nn.Sequential(nn.Linear(a, 16), nn.Tanh(), nn.Linear(16, b)) for a, b in ((3, 2), (2, 1)))
-loss = game_loss("non-saturating")
-players = [
-    Player("d", d, lambda b, n: {"loss": loss.discriminator(d(b[0])[:, 0], d(g(n.normal(len(b[0]), 3)).detach())[:, 0])},
-           torch.optim.Adam(d.parameters(), lr=1e-3), clip=1.0),
-    Player("g", g, lambda b, n: {"loss": loss.generator(d(g(n.normal(len(b[0]), 3)))[:, 0])},
-           torch.optim.Adam(g.parameters(), lr=1e-3)),
-]
-rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-trainer = Trainer(players, Batches(ring(64, Noise(0)), batch_size=16), seed=1)
-assert trainer.accelerator.num_processes == world
-trainer.run(30)
-if rank == 0:
-    torch.save({**g.state_dict(prefix="g."), **d.state_dict(prefix="d.")}, sys.argv[1])
-if world > 1:
-    torch.distributed.destroy_process_group()
-'''

@@ -28,8 +28,7 @@ from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, one_cycle
 from genai_lib.training import Player
 
 SIDE = 8  # of the room
-BOXES = 20  # at most; up to FEW are asked for where nobody says how many
-FEW = 5
+BOXES, FEW = 20, 5  # at most so many can be asked for; where nobody says how many, it is up to FEW
 LIMIT = 2_000  # states, when a written level is to be solved
 CONTENT = [(0, 0, 0), (0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (1, 0, 1)]  # players, boxes, goals in each cell
 
@@ -74,12 +73,13 @@ def prompts(n: int, noise: Noise) -> Tensor:
 
 
 @torch.no_grad()
-def draw(model: LanguageModel, asked: Tensor, noise: Noise, *, temperature: float = 1.0, rules: bool = True) -> list[Level]:
+def draw(model: nn.Module, asked: Tensor, noise: Noise, *, temperature: float = 1.0, rules: bool = True) -> list[Level]:
     """Write a level for each row of `asked` (B, 3), which are tokens, as `ask` and `prompts` make them.
 
     With `rules` a cell that breaks its order has probability 0: there is one player, as many boxes and as many goals as
     asked, and wall around the room. What is still missing is placed in the last cells. A solution is not promised.
     """
+    assert isinstance(model, LanguageModel)
     tokens, state, content = asked, None, torch.tensor(CONTENT)
     height, width, boxes = (asked - len(CELLS)).T[..., None]  # (B, 1) each
     left = torch.cat([torch.ones_like(boxes), boxes, boxes], dim=1)  # (B, 3) players, boxes and goals still to be placed
@@ -99,22 +99,21 @@ def draw(model: LanguageModel, asked: Tensor, noise: Noise, *, temperature: floa
     return [Level.walled(room) for room in letters]
 
 
-def fresh(model: LanguageModel, n: int, noise: Noise, *, temperature: float = 0.5) -> tuple[list[Level], int]:
-    """Draw until n levels are there that are new, to the training levels and to each other; and how many were drawn."""
+def fresh(model: nn.Module, n: int, noise: Noise, *, temperature: float = 0.5) -> tuple[list[Level], float]:
+    """Draw until n levels are there that are new, to the training levels and to each other; with the share of those drawn."""
     known, found, drawn = set(map(puzzle, small_levels("train"))), list[Level](), 0
     while len(found) < n:
         if drawn > 50 * n:
             raise ValueError(f"only {len(found)} of {drawn} levels drawn were new: train for fewer epochs, or draw more warmly")
         for level in draw(model, prompts(min(n, 250), noise), noise, temperature=temperature):
-            if len(found) < n:
-                drawn += 1
-                if (text := puzzle(level)) not in known:
-                    known.add(text)
-                    found.append(level)
-    return found, drawn
+            drawn += 1
+            if (text := puzzle(level)) not in known:
+                known.add(text)
+                found.append(level)
+    return found[:n], len(found) / drawn
 
 
-def own(model: LanguageModel, n: int) -> Tensor:
+def own(model: nn.Module, n: int) -> Tensor:
     """Of n new levels that the model writes, those that the search solves soon, encoded."""
     levels, _ = fresh(deepcopy(model).cpu(), n, Noise(0, 1), temperature=1.0)
     found = [level for level in levels if solve(level, limit=LIMIT // 4).pushes]
@@ -124,14 +123,12 @@ def own(model: LanguageModel, n: int) -> Tensor:
 
 
 def _players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
-    assert isinstance(model, LanguageModel)
     written = own(model, 2_000) if effort is OWN else None
 
     def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
         (x,) = batch
         if written is not None:  # half of the batch
-            half = len(x) // 2
-            x = torch.cat([x[half:], written.to(x.device)[noise.integers(len(written), half)]])
+            x = torch.cat([x[len(x) // 2 :], written.to(x.device)[noise.integers(len(written), len(x) // 2)]])
         return {"loss": next_token_nll(model, x).mean() / (x.shape[1] - 1)}  # nats per token
 
     moved = one_cycle(model, effort, steps, optimiser=lambda module, effort: muon(module, lr=effort.lr, beta2=effort.beta2))
@@ -143,20 +140,18 @@ def _quality(model: nn.Module, judge: Judge | None, n: int = 400) -> Quality:
 
     And nats for each of the SIDE² cells of the test levels, when the three numbers are told.
     """
-    assert isinstance(model, LanguageModel)
-    levels, drawn = fresh(model, n, Noise(0))
+    levels, new = fresh(model, n, Noise(0))
     found, x = playability(levels, limit=LIMIT), rows("test")
     with torch.no_grad():
         nats = F.cross_entropy(model(x[:, :-1])[:, 2:].transpose(1, 2), x[:, 3:]).item()  # of (8 N, V, SIDE²)
     return {
-        "well-formed": found.well_formed, "solvable": found.solvable.estimate, "new": n / drawn,
+        "well-formed": found.well_formed, "solvable": found.solvable.estimate, "new": new,
         "pushes": float(np.median([answer.pushes for answer in found.answers] or [0])), "nats per cell": nats,
     }  # fmt: skip
 
 
 def write(model: nn.Module, n: int, noise: Noise) -> str:
     """A collection of n new levels; each title tells its boxes, and its pushes or that no solution was found."""
-    assert isinstance(model, LanguageModel)
     titled = []
     for number, level in enumerate(fresh(model, n, noise)[0], start=1):
         answer = solve(level, limit=LIMIT)

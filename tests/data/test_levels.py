@@ -105,6 +105,33 @@ def test_every_hole_in_the_wall_is_found(row, column):
     assert Level.parse("\n".join(map("".join, room))).faults() == ["the walls are open: the player can leave"]
 
 
+# ---------------------------------------------------------------- the room
+
+
+def test_the_room_is_where_the_player_could_go_if_no_box_stood_there():
+    level = Level.parse("  #####\n###@  ##\n#  $#. #\n####   #\n   #####\n #*# $")
+    assert level.room.tolist() == [list("##@  #"), list("  $#. "), list("###   ")]
+    assert str(Level.walled(level.room, "again")) == "########\n###@  ##\n#  $#. #\n####   #\n########"
+    assert Level.walled(level.room, "again").title == "again"
+    assert (Level.walled(level.room).room == level.room).all()
+    assert Level.walled(level.room).faults() == []  # what lay outside is gone
+    assert level.faults() == ["there must be as many boxes as goals, and at least one, not 3 and 2"]
+
+
+@settings(deadline=None, derandomize=True)
+@given(rows=st.lists(st.text("# $.", min_size=1, max_size=6), min_size=1, max_size=5), above=st.integers(0, 2),
+       left=st.integers(0, 2))  # fmt: skip
+def test_thicker_walls_leave_the_room_as_it_is(rows, above, left):
+    width = max(map(len, rows))
+    inner = np.array([list("@" * (i == 0) + row.ljust(width)[i == 0:]) for i, row in enumerate(rows)])
+    thick = np.pad(inner, [(above, 1), (left, 2)], constant_values="#")
+    assert Level.walled(thick).room.tolist() == Level.walled(inner).room.tolist()
+    room = Level.walled(inner).room
+    assert all((edge != "#").any() for edge in (room[0], room[-1], room[:, 0], room[:, -1]))
+    assert room.shape[0] <= inner.shape[0]
+    assert room.shape[1] <= inner.shape[1]
+
+
 # ---------------------------------------------------------------- turned and mirrored copies
 
 

@@ -101,7 +101,7 @@ def lines_of_code(path: Path) -> int:
 
 def test_a_reader_can_read_the_library():
     lengths = {path.relative_to(ROOT): lines_of_code(path) for path in FILES}
-    assert sum(lengths.values()) <= 3_500
+    assert sum(lengths.values()) <= 4_200
     models = {name: length for name, length in lengths.items() if "models" in name.parts}
     assert len(models) >= 5
     assert {name: length for name, length in models.items() if length > 150} == {}
