@@ -7,6 +7,7 @@ T time steps, 4 voices (soprano, alto, tenor, bass). A number is the MIDI pitch 
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
@@ -76,3 +77,41 @@ def voices_of(parts: Any, *, steps: int = 4) -> Tensor:
             voices[begin:end, voice] = HOLD
             voices[begin : min(begin + 1, end), voice] = max(pitch.midi for pitch in note.pitches)
     return voices
+
+
+def save_midi(voices: Tensor, path: Path | str, *, steps: int = 4, tempo: float = 80.0) -> Path:
+    """Write voices into a MIDI file, a track for each, with music21; returns the path.
+
+    Flute, oboe, clarinet and bassoon play them: with one instrument for all, voices that meet would cut each other short.
+
+    Parameters
+    ----------
+    voices : (T, 4)
+        As in `Chorale`. A voice that begins with `HOLD` is silent until its first note.
+    path : path
+    steps : int
+        Time steps in a quarter note.
+    tempo : float
+        Quarter notes a minute.
+
+    Raises
+    ------
+    DataError
+        music21 is not installed.
+    """
+    try:
+        from music21 import instrument, note, stream, tempo as mark
+    except ImportError:
+        raise DataError("MIDI files are written with music21, which is not installed: pip install music21") from None
+    score = stream.Score()
+    for voice, player in zip(voices.T, ("Flute", "Oboe", "Clarinet", "Bassoon"), strict=True):
+        part = stream.Part([getattr(instrument, player)(), mark.MetronomeMark(number=tempo)])
+        begins = [0, *(voice[1:] != HOLD).nonzero().flatten().add(1).tolist()]
+        for begin, end in pairwise([*begins, len(voice)]):
+            pitch, length = int(voice[begin]), (end - begin) / steps
+            part.append(note.Note(pitch, quarterLength=length) if pitch < HOLD else note.Rest(quarterLength=length))
+        score.insert(0, part)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    score.write("midi", fp=path)
+    return path

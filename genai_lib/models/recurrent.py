@@ -4,7 +4,8 @@ All that was read is kept in one vector of fixed size, renewed token by token:
 
     r = σ(W_r e + U_r h),   z = σ(W_z e + U_z h),   n = tanh(W_n e + r ⊙ (U_n h)),   h ← (1 − z) ⊙ n + z ⊙ h
 
-(with biases), so drawing costs the same at any length, and training cannot run in parallel over time.
+(with biases; this is torch's form, the paper applies U_n to r ⊙ h). So drawing costs the same at any length, and training
+cannot run in parallel over time.
 
 B batch, T tokens, V vocabulary, D width.
 """

@@ -54,7 +54,7 @@ def row(split: str) -> Tensor:
 
 
 def pieces(device: torch.device) -> tuple[Tensor, ...]:
-    """The training chorales in pieces of `CONTEXT` tokens and the one that follows, a new one each half bar: (N, CONTEXT + 1)."""
+    """The training chorales in pieces of `CONTEXT` tokens and the next, which begin half a bar apart: (N, CONTEXT + 1)."""
     return (windows(row("train").to(device), CONTEXT + 1)[::16],)
 
 
@@ -124,7 +124,8 @@ RECIPES = [
     Recipe(
         "chorales", "GPT that writes four-voice chorales",
         lambda: GPT(GPTConfig(size=EDGE + 1, context=CONTEXT, layers=3, width=96)),
-        minute=Effort(epochs=0.5, batch_size=16, lr=8e-3, beta2=0.99), shipped=Effort(epochs=6, batch_size=16, lr=8e-3, beta2=0.99),
+        minute=Effort(epochs=0.25, batch_size=8, lr=8e-3, beta2=0.99),
+        shipped=Effort(epochs=2, batch_size=8, lr=8e-3, beta2=0.99),
         data=pieces, quality=_quality, players=_players,
     ),
 ]  # fmt: skip

@@ -168,3 +168,30 @@ def test_a_convolutional_vae_for_small_colour_pictures():
 def test_a_convolutional_vae_refuses_other_sizes():
     with pytest.raises(ValueError, match="the side of a picture must be 28 or 32, got 30"):
         conv_vae(size=30)
+
+
+class Drawn:
+    """Noise whose numbers are there already: a compiled graph cannot hold a generator."""
+
+    def __init__(self, eps):
+        self.eps = eps
+
+    def normal(self, *shape):
+        assert self.eps.shape == shape
+        return self.eps
+
+
+@pytest.mark.parametrize("build", [mlp_vae, lambda: conv_vae(latent=20, width=4)], ids=["mlp", "conv"])
+def test_the_training_step_compiles_to_one_graph(build):
+    torch.manual_seed(0)
+    model, x, eps = build(), Noise(0).uniform(5, 1, 28, 28), Noise(1).normal(5, 20)
+
+    def loss(x, eps):
+        return elbo(model, x, Drawn(eps)).loss()
+
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    expected = torch.autograd.grad(loss(x, eps), list(model.parameters()))
+    compiled(x, eps).backward()
+    torch.testing.assert_close(compiled(x, eps), loss(x, eps))
+    for p, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.grad, gradient, atol=1e-4, rtol=1e-4)
