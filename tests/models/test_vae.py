@@ -187,7 +187,7 @@ def test_the_training_step_compiles_to_one_graph(build):
     model, x, eps = build(), Noise(0).uniform(5, 1, 28, 28), Noise(1).normal(5, 20)
 
     def loss(x, eps):
-        return elbo(model, x, Drawn(eps)).loss()
+        return objectives.elbo(model, x, Drawn(eps)).loss()
 
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     expected = torch.autograd.grad(loss(x, eps), list(model.parameters()))
