@@ -100,12 +100,13 @@ def save_midi(voices: Tensor, path: Path | str, *, steps: int = 4, tempo: float 
         music21 is not installed.
     """
     try:
-        from music21 import instrument, note, stream, tempo as mark
+        from music21 import instrument, note, stream
+        from music21.tempo import MetronomeMark
     except ImportError:
         raise DataError("MIDI files are written with music21, which is not installed: pip install music21") from None
-    score = stream.Score()
+    score = stream.Score([MetronomeMark(number=tempo)])
     for voice, player in zip(voices.T, ("Flute", "Oboe", "Clarinet", "Bassoon"), strict=True):
-        part = stream.Part([getattr(instrument, player)(), mark.MetronomeMark(number=tempo)])
+        part = stream.Part([getattr(instrument, player)()])
         begins = [0, *(voice[1:] != HOLD).nonzero().flatten().add(1).tolist()]
         for begin, end in pairwise([*begins, len(voice)]):
             pitch, length = int(voice[begin]), (end - begin) / steps

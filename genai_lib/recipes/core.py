@@ -106,7 +106,9 @@ class Recipe:
     turns : int
         Batches a step, for the player who moves most often.
     text : function (product, characters, noise) → str, optional
-        How a language model writes. Without it, a product with a `sample` method draws pictures.
+        How a language model writes. Without it and `music`, a product with a `sample` method draws pictures.
+    music : function (product, quarters, noise) → (2 · quarters, 4) voices, optional
+        How it composes so many quarter notes, on a grid of eighths; see `genai_lib.data.music`.
     judge : str
         The recipe whose shipped weights judge this one's pictures.
     keep : bool
@@ -125,6 +127,7 @@ class Recipe:
     data: Callable[[torch.device], tuple[Tensor, ...]] = digits
     turns: int = 1
     text: Callable[[nn.Module, int, Noise], str] | None = None
+    music: Callable[[nn.Module, int, Noise], Tensor] | None = None
     judge: str = "classifier"
     keep: bool = True
 

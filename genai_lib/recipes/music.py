@@ -126,6 +126,6 @@ RECIPES = [
         lambda: GPT(GPTConfig(size=EDGE + 1, context=CONTEXT, layers=3, width=96)),
         minute=Effort(epochs=0.25, batch_size=8, lr=8e-3, beta2=0.99),
         shipped=Effort(epochs=2, batch_size=8, lr=8e-3, beta2=0.99),
-        data=pieces, quality=_quality, players=_players,
+        data=pieces, quality=_quality, players=_players, music=compose,
     ),
 ]  # fmt: skip
