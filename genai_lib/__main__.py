@@ -15,13 +15,14 @@ from genai_lib import pretrained, recipes, setup
 from genai_lib.callbacks import EMA, Samples, TensorBoard
 from genai_lib.checkpoint import CheckpointError
 from genai_lib.data import Batches, DataError
+from genai_lib.data.music import save_midi
 from genai_lib.data.pictures import save_png
 from genai_lib.export import ExportError, draw, export
 from genai_lib.noise import Noise
 from genai_lib.pretrained import WeightsError
 from genai_lib.training import Callback, Trainer, accelerator
 
-MOST = 10_000  # pictures or characters at once
+MOST = 10_000  # pictures, characters or quarter notes at once
 SECONDS = 4.0  # of training that `bench` times in each precision
 
 
@@ -54,14 +55,14 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--folder", type=Path, help="default: runs/RECIPE-VERSION-SEED; if it holds this run, the run goes on")
     train.add_argument("--save-every", type=int, default=500, metavar="STEPS")
 
-    sample = commands.add_parser("sample", help="draw pictures from a recipe's weights into a PNG, or write text")
+    sample = commands.add_parser("sample", help="draw pictures from a recipe's weights into a PNG, write text, or compose")
     sample.set_defaults(command=_sample)
     sample.add_argument("recipe", nargs="?", choices=list(recipes.RECIPES), metavar="recipe", help="a recipe with weights")
     sample.add_argument("--from", type=Path, dest="file", metavar="FILE.onnx", help="an exported model, instead of a recipe")
     sample.add_argument("--weights", type=Path, default=pretrained.FOLDER, help="a recipe's; default: the shipped ones")
-    sample.add_argument("-n", type=int, default=64, help=f"pictures, or characters of text, at most {MOST:,}")
+    sample.add_argument("-n", type=int, default=64, help=f"pictures, characters or quarter notes, at most {MOST:,}")
     sample.add_argument("--seed", type=int, default=0)
-    sample.add_argument("--out", type=Path, default=Path("samples.png"), help="of pictures; text goes to the screen")
+    sample.add_argument("--out", type=Path, default=Path("samples.png"), help="of pictures; for music .mid; text is printed")
 
     evaluate = commands.add_parser("evaluate", help="measure a recipe's weights and hold them to their card")
     evaluate.set_defaults(command=_evaluate)
@@ -87,10 +88,11 @@ def _parser() -> argparse.ArgumentParser:
 def _train(options: argparse.Namespace) -> None:
     folder = options.folder or Path("runs") / f"{options.recipe}-{options.version}-{options.seed}"
     changes = {k: v for k in ("epochs", "precision") if (v := getattr(options, k)) is not None}
+    recipe = recipes.get(options.recipe)
     setup(seed=options.seed)
 
     def callbacks(model: torch.nn.Module) -> list[Callback]:
-        if not hasattr(model, "sample") or recipes.get(options.recipe).text is not None:
+        if not hasattr(model, "sample") or recipe.text is not None or recipe.music is not None:
             return [TensorBoard(folder / "logs")]
 
         def draw() -> torch.Tensor:
@@ -126,9 +128,12 @@ def _sample(options: argparse.Namespace) -> None:
         drawn = draw(options.file, options.n, noise)
         print(drawn if isinstance(drawn, str) else save_png(torch.from_numpy(drawn), options.out))
         return
-    model, text = pretrained.load(options.recipe, folder=options.weights), recipes.get(options.recipe).text
-    if text is not None:
-        print(text(model, options.n, noise))
+    model, recipe = pretrained.load(options.recipe, folder=options.weights), recipes.get(options.recipe)
+    if recipe.text is not None:
+        print(recipe.text(model, options.n, noise))
+        return
+    if recipe.music is not None:
+        print(save_midi(recipe.music(model, options.n, noise), options.out.with_suffix(".mid"), steps=2))
         return
     if not hasattr(model, "sample"):
         raise ValueError(f"{options.recipe} is no generative model: it has no way to draw samples")

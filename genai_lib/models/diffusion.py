@@ -200,6 +200,12 @@ def flow(
 # ---------------------------------------------------------------- models: [0, 1] outside, [−1, 1] inside
 
 
+def _any_class(network: nn.Module, n: int, noise: Noise) -> Tensor | None:
+    """A class for each of n pictures, drawn at random; None if the network is not told one."""
+    classes = getattr(network, "classes", 0)
+    return noise.integers(classes, n) if classes else None
+
+
 class Diffusion(nn.Module):
     """A `network` (x, t, y) → (B, C, H, W), the schedule it is trained for, and a picture's shape.
 
@@ -233,8 +239,12 @@ class Diffusion(nn.Module):
     def sample(
         self, n: int, noise: Noise, *, y: Tensor | None = None, guidance: float = 1.0, steps: int = 50, eta: float = 0.0
     ) -> Tensor:
-        """Draw n pictures with `ddim`: (n, C, H, W) in [0, 1]. With eta=1 and steps=T this is DDPM."""
+        """Draw n pictures with `ddim`: (n, C, H, W) in [0, 1]. With eta=1 and steps=T this is DDPM.
+
+        They show y, classes (n,) or vectors (n, F); without y, any classes, if the network knows some.
+        """
         x = noise.normal(n, *self.shape)
+        y = _any_class(self.network, n, noise) if y is None else y
         x = ddim(self.epsilon, self.schedule, x, noise, y=y, guidance=guidance, steps=steps, eta=eta)
         return ((x + 1) / 2).clamp(0, 1)
 
@@ -255,6 +265,8 @@ class Flow(nn.Module):
         return torch.lerp(x0, eps, _beside(t, x0)), t, eps - x0
 
     def sample(self, n: int, noise: Noise, *, y: Tensor | None = None, guidance: float = 1.0, steps: int = 25) -> Tensor:
-        """Draw n pictures with `flow` and Heun's method: (n, C, H, W) in [0, 1]."""
-        x = flow(self.network, noise.normal(n, *self.shape), y=y, guidance=guidance, steps=steps)
+        """Draw n pictures with `flow` and Heun's method: (n, C, H, W) in [0, 1]; y as in `Diffusion.sample`."""
+        x = noise.normal(n, *self.shape)
+        y = _any_class(self.network, n, noise) if y is None else y
+        x = flow(self.network, x, y=y, guidance=guidance, steps=steps)
         return ((x + 1) / 2).clamp(0, 1)

@@ -233,14 +233,14 @@ RECIPES = [
     Recipe(
         "emoji-gan", "Deep convolutional GAN of emoji, with augmentation", partial(dcgan, size=32, channels=3, width=24),
         minute=Effort(epochs=40, batch_size=64, lr=5e-4, precision="bf16", ema=0.99),
-        shipped=Effort(epochs=100, batch_size=64, lr=5e-4, precision="bf16", ema=0.999),
+        shipped=Effort(epochs=60, batch_size=64, lr=5e-4, precision="bf16", ema=0.995),
         quality=_sampled_quality, players=game(augment=partial(disturb, pixels=4)), product=generator_of,
         data=named_pictures, judge="clip",
     ),
     Recipe(
         "emoji-vae", "Convolutional VAE of emoji", partial(conv_vae, latent=32, width=24, size=32, channels=3),
         minute=Effort(epochs=40, batch_size=64, lr=2e-3, precision="bf16"),
-        shipped=Effort(epochs=60, batch_size=64, lr=2e-3, precision="bf16"),
+        shipped=Effort(epochs=45, batch_size=64, lr=2e-3, precision="bf16"),
         quality=_vae_quality, players=_vae_players, data=named_pictures, judge="clip",
     ),
     Recipe(

@@ -81,7 +81,7 @@ def parallels(voices: Tensor) -> float:
     Parameters
     ----------
     voices : (T, 4)
-        As `load_chorales` gives them.
+        As `load_chorales` gives them. Where never two move, the share is 0.
     """
     places = torch.arange(len(voices))[:, None].where(voices != HOLD, 0).cummax(dim=0).values  # where each note began
     sounding = voices.gather(0, places).double()
@@ -90,7 +90,7 @@ def parallels(voices: Tensor) -> float:
     apart = (sounding[1:, a] - sounding[1:, b]) % 12  # (T − 1, 6)
     forbidden = ((apart == 0) | (apart == 7)) & (moves[:, a] == moves[:, b]) & (moves[:, a] != 0)
     several = (moves.abs() > 0).sum(dim=1) > 1
-    return (forbidden.any(dim=1).sum() / several.sum()).item()
+    return (forbidden.any(dim=1).sum() / several.sum().clamp(min=1)).item()
 
 
 def _players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from genai_lib import metrics
@@ -70,7 +72,7 @@ RECIPES = [
         quality=_conv_vae_quality, players=_vae_players,
     ),
     Recipe(
-        "vae-conditional", "Fully connected VAE that is told the digit", conditional_vae,
+        "vae-conditional", "Fully connected VAE that is told the digit", partial(conditional_vae, width=200),
         minute=Effort(epochs=4, batch_size=128, lr=6e-3, beta2=0.99),
         shipped=Effort(epochs=50, batch_size=256, lr=4e-3),
         quality=conditional_quality, players=_vae_players,

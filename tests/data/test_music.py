@@ -6,10 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from music21 import chord, corpus, meter, note, stream, tie
+from music21 import chord, converter, corpus, meter, midi, note, stream, tie
 
 from genai_lib.data import DataError, load_chorales, music
-from genai_lib.data.music import HOLD, REST, Chorale, parse_chorales, voices_of
+from genai_lib.data.music import HOLD, REST, Chorale, parse_chorales, save_midi, voices_of
 
 
 def part(*things):
@@ -158,6 +158,28 @@ def test_a_damaged_cached_file_is_named(thirty, cache, damage):
     assert len(load_chorales()) == 28
 
 
+def test_two_processes_that_read_at_once_do_each_other_no_harm(thirty, cache, monkeypatch):
+    read = music.parse_chorales
+
+    def while_another_reads(*, steps):
+        with monkeypatch.context() as patch:
+            patch.setattr(music, "parse_chorales", read)
+            patch.setattr(music.os, "getpid", lambda: 1)
+            other.extend(load_chorales())
+        assert [path.name for path in cache.iterdir()] == ["chorales-4.npz"]
+        return read(steps=steps)
+
+    other = []
+    monkeypatch.setattr(music, "parse_chorales", while_another_reads)
+    ours = load_chorales()
+    assert thirty == [4, 4]
+    assert [path.name for path in cache.iterdir()] == ["chorales-4.npz"]
+    for a, b, c in zip(ours, other, load_chorales(), strict=True):
+        assert a.title == b.title == c.title
+        assert torch.equal(a.voices, b.voices)
+        assert torch.equal(a.voices, c.voices)
+
+
 def test_without_music21_it_says_what_to_install(cache, monkeypatch):
     real = builtins.__import__
 
@@ -170,6 +192,10 @@ def test_without_music21_it_says_what_to_install(cache, monkeypatch):
     with pytest.raises(DataError) as error:
         load_chorales()
     assert str(error.value) == "Bach's chorales are read with music21, which is not installed: pip install music21"
+    with pytest.raises(DataError) as error:
+        save_midi(tune(0), cache / "song.mid")
+    assert str(error.value) == "MIDI files are written with music21, which is not installed: pip install music21"
+    assert not (cache / "song.mid").exists()
 
 
 def test_a_wrong_split_is_refused_before_anything_is_read(thirty):
@@ -181,3 +207,64 @@ def test_a_wrong_split_is_refused_before_anything_is_read(thirty):
 
 def test_every_value_fits_a_byte():
     assert np.iinfo(np.uint8).max > REST > HOLD > 127
+
+
+# ---------------------------------------------------------------- files to be heard
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+def test_a_chorale_comes_back_from_its_file(steps, three, tmp_path):
+    for number, score in enumerate(three):
+        voices = voices_of(score.parts, steps=steps)
+        path = save_midi(voices, str(tmp_path / "songs" / f"{number}.mid"), steps=steps)
+        assert path == tmp_path / "songs" / f"{number}.mid"
+        parts = converter.parse(path).parts
+        assert len(parts) == 4
+        read = voices_of(parts, steps=steps)
+        assert torch.equal(read[: len(voices)], voices)
+        assert (read[len(voices) :] == REST).all()  # music21 fills the last measure
+
+
+def events(path):
+    """What each track of a file plays: (when, on or off, pitch), in steps of half a quarter note; and tempo and channels."""
+    file = midi.MidiFile()
+    file.open(str(path))
+    file.read()
+    file.close()
+    played, tempi, channels = [], [], []
+    for track in file.tracks:
+        now, notes = 0, []
+        for event in track.events:
+            if event.isDeltaTime():
+                now += event.time
+            elif event.isNoteOn() or event.isNoteOff():
+                notes.append((2 * now / file.ticksPerQuarterNote, event.isNoteOn(), event.pitch))
+            elif event.type == midi.MetaEvents.SET_TEMPO:
+                tempi.append(60e6 / int.from_bytes(event.data))
+        played.append(notes)
+        channels.append(track.getChannels())
+    return played, tempi, channels
+
+
+def test_a_held_note_is_one_note_and_every_voice_has_its_track_and_channel(tmp_path):
+    h, r = HOLD, REST
+    voices = torch.tensor([[72, h, h, 72, h], [60, r, h, h, 62], [h, h, 55, h, h], [r, r, r, 48, 50]]).T
+    played, tempi, channels = events(save_midi(voices, tmp_path / "a.mid", steps=2, tempo=120))
+    assert played == [
+        [],  # the tempo stands in a track of its own
+        [(0, True, 72), (3, False, 72), (3, True, 72), (5, False, 72)],
+        [(0, True, 60), (1, False, 60), (4, True, 62), (5, False, 62)],
+        [(2, True, 55), (5, False, 55)],  # what is held before anything began is silence
+        [(3, True, 48), (4, False, 48), (4, True, 50), (5, False, 50)],
+    ]
+    assert tempi == [pytest.approx(120)]
+    assert channels == [[], [1], [2], [3], [4]]
+    slow = events(save_midi(voices, tmp_path / "b.mid"))
+    assert slow[0][1] == [(place / 2, on, pitch) for place, on, pitch in played[1]]  # four steps in a quarter note
+    assert slow[1] == [pytest.approx(80)]
+
+
+def test_a_voice_that_is_silent_throughout_has_a_silent_track(tmp_path):
+    voices = torch.tensor([[72, HOLD], [REST, HOLD], [HOLD, HOLD], [48, REST]]).T
+    played, _, _ = events(save_midi(voices, tmp_path / "a.mid", steps=2))
+    assert played[1:] == [[(0, True, 72), (2, False, 72)], [], [], [(0, True, 48), (1, False, 48)]]

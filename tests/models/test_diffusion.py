@@ -555,3 +555,32 @@ def test_samples_are_drawn_on_the_meta_device_too(model):
         built = MODELS[model]((1, 3, 7))
     drawn = built.sample(5, Noise(0, device="meta"), y=torch.zeros(5, device="meta"), guidance=2.0, steps=3)
     assert (drawn.shape, drawn.device.type) == ((5, 1, 3, 7), "meta")
+
+
+class Told(nn.Module):
+    """A network that notes what it is told, and sees no noise."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes, self.heard = classes, []
+
+    def forward(self, x, t, y=None):
+        self.heard.append(y)
+        return torch.zeros_like(x)
+
+
+@pytest.mark.parametrize(
+    "build", [lambda network: Diffusion(network, Schedule(), shape=(1, 3, 5)), lambda network: Flow(network, shape=(1, 3, 5))]
+)
+def test_who_asks_for_no_class_gets_any_and_who_asks_for_none_gets_none(build):
+    network = Told(7)
+    build(network).sample(1_000, Noise(0), steps=1)
+    (y, *others) = network.heard
+    assert all(other is y for other in others)  # the same at every step
+    assert y.bincount(minlength=7).min() > 90  # 143 of each, on average
+    network.heard.clear()
+    build(network).sample(3, Noise(0), y=torch.tensor([-1, -1, 6]), steps=1)
+    assert network.heard[0].tolist() == [-1, -1, 6]
+    silent = Told(0)
+    build(silent).sample(3, Noise(0), steps=1)
+    assert silent.heard[0] is None
