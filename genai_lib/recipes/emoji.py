@@ -239,8 +239,8 @@ RECIPES = [
     ),
     Recipe(
         "emoji-vae", "Convolutional VAE of emoji", partial(conv_vae, latent=32, width=24, size=32, channels=3),
-        minute=Effort(epochs=40, batch_size=64, lr=2e-3, precision="bf16"),
-        shipped=Effort(epochs=45, batch_size=64, lr=2e-3, precision="bf16"),
+        minute=Effort(epochs=25, batch_size=64, lr=2e-3, precision="bf16"),
+        shipped=Effort(epochs=30, batch_size=64, lr=2e-3, precision="bf16"),
         quality=_vae_quality, players=_vae_players, data=named_pictures, judge="clip",
     ),
     Recipe(
