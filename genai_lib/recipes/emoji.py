@@ -6,7 +6,6 @@ seen the training pictures, so its figures are not comparable with those of the 
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Callable
 from functools import cache, partial
@@ -22,16 +21,14 @@ from genai_lib.models.clip import CLIP, TextToPicture, TextTower, encode_text, p
 from genai_lib.models.diffusion import Diffusion, Schedule
 from genai_lib.models.gan import dcgan
 from genai_lib.models.unet import UNet
-from genai_lib.models.vae import VAE, conv_vae
 from genai_lib.noise import Noise
-from genai_lib.objectives import contrastive_loss, denoising_loss, discretised_logistic_nll, elbo
+from genai_lib.objectives import contrastive_loss, denoising_loss
 from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, one_cycle
 from genai_lib.recipes.gan import game, generator_of
 from genai_lib.training import Player
 
 BUCKETS = 4096  # of the tower that steers the drawing: its file holds a U-Net too
 COLOURS = ["red", "orange", "yellow", "green", "blue", "purple", "brown"]
-LOG_SCALE = math.log(0.05)  # of a pixel's logistic distribution
 
 # ---------------------------------------------------------------- texts
 
@@ -114,20 +111,6 @@ def _drawing_players(model: nn.Module, effort: Effort, steps: int) -> list[Playe
     return [Player("model", model, loss, *one_cycle(model, effort, steps), clip=1.0)]
 
 
-def _nll(logits: Tensor, x: Tensor) -> Tensor:
-    return discretised_logistic_nll(logits.float().sigmoid(), torch.full_like(x, LOG_SCALE), x)
-
-
-def _vae_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
-    assert isinstance(model, VAE)
-
-    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
-        bound = elbo(model, disturb(batch[0], noise, colour=0.0), noise, nll=_nll)
-        return {"loss": bound.loss(), "reconstruction": bound.reconstruction.mean(), "kl": bound.kl.mean()}
-
-    return [Player("vae", model, loss, *one_cycle(model, effort, steps), clip=1000.0)]
-
-
 # ---------------------------------------------------------------- figures
 
 
@@ -165,14 +148,6 @@ def emoji_quality(drawn: Tensor, judge: Judge) -> Quality:
 
 def _sampled_quality(model: nn.Module, judge: Judge | None) -> Quality:
     return emoji_quality(model.sample(1_000, Noise(0)), judge) if judge is not None else {}  # type: ignore[operator]
-
-
-def _vae_quality(model: nn.Module, judge: Judge | None) -> Quality:
-    assert isinstance(model, VAE)
-    x = load("emoji", "test").x
-    with torch.no_grad():
-        bound = elbo(model, x, Noise(0), nll=_nll).elbo
-    return {"bits per dimension": metrics.bits_per_dimension(-bound, x).mean().item()} | _sampled_quality(model, judge)
 
 
 def main_colour(x: Tensor) -> Tensor:
@@ -236,12 +211,6 @@ RECIPES = [
         shipped=Effort(epochs=60, batch_size=64, lr=5e-4, precision="bf16", ema=0.995),
         quality=_sampled_quality, players=game(augment=partial(disturb, pixels=4)), product=generator_of,
         data=named_pictures, judge="clip",
-    ),
-    Recipe(
-        "emoji-vae", "Convolutional VAE of emoji", partial(conv_vae, latent=32, width=24, size=32, channels=3),
-        minute=Effort(epochs=25, batch_size=64, lr=2e-3, precision="bf16"),
-        shipped=Effort(epochs=30, batch_size=64, lr=2e-3, precision="bf16"),
-        quality=_vae_quality, players=_vae_players, data=named_pictures, judge="clip",
     ),
     Recipe(
         "emoji-diffusion", "Diffusion model that draws emoji from a text", _text_to_picture,

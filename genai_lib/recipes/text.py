@@ -34,10 +34,10 @@ def characters() -> Characters:
     return Characters(load_text("shakespeare", "train"))
 
 
-def plays(device: torch.device) -> tuple[Tensor, ...]:
-    """The training text in pieces of `CONTEXT` tokens, each with the one that follows: (N, CONTEXT + 1)."""
+def plays(device: torch.device, *, context: int = CONTEXT) -> tuple[Tensor, ...]:
+    """The training text in pieces of `context` tokens, each with the one that follows: (N, context + 1)."""
     tokens = characters().encode(load_text("shakespeare", "train")).to(device)
-    return (windows(tokens, CONTEXT + 1)[::CONTEXT],)
+    return (windows(tokens, context + 1)[::context],)
 
 
 @cache
