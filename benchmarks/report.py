@@ -25,7 +25,8 @@ FIGURES = {  # how a card's figures are called in the table, most telling first
     "iwae k=500, binarised, every fifth digit": "{:.1f} nats (binarised, IWAE)",
     "bits per character": "{:.2f} bits per character", "four lines of five": "form kept {:.0%}",
     "recall@10, English name": "name among ten found {:.0%}", "recall@10, one synonym": "synonym {:.0%}",
-    "clip score": "CLIP score {:.2f}", "solvable": "{:.0%} solvable", "new": "{:.0%} new",
+    "clip score": "CLIP score {:.2f}", "nats per token": "{:.2f} nats per token", "diversity": "{:.1f} different pictures in effect",
+    "solvable": "{:.0%} solvable", "new": "{:.0%} new",
 }  # fmt: skip
 
 
@@ -65,7 +66,7 @@ def peers() -> tuple[str, dict[str, float]]:
          f"transformers, {transformers['seconds']:.0f} s: {transformers['nats']:.3f} nats per character",
          f"{middle([run['seconds'] for run in third]):.0f} s: {max(run['nats'] for run in third):.3f} nats "
          f"(worst of {len(third)} seeds)"],
-        ["GPT on Shakespeare, same time", f"the same: {transformers['nats']:.3f} nats",
+        ["GPT on Shakespeare, the same time and a sixth more", f"the same: {transformers['nats']:.3f} nats",
          f"{whole['seconds']:.0f} s: {whole['nats']:.3f} nats"],
         ["Diffusion on digits, same time",
          f"diffusers, {diffusers['seconds']:.0f} s: KID {diffusers['kid']:.2f}, "
@@ -101,9 +102,11 @@ def steps() -> str:
     """The table of training steps: each in three ways, and what the minute version's way makes of it."""
     rows = []
     for name, found in read("step")["steps"].items():
-        own = found[found["minute"]]
+        minute = recipes.get(name).minute
+        own = found[minute.precision]
+        seconds = minute.epochs * own["steps a pass"] * own["ms a step"] / 1000
         ways = [f"{found[way]['ms a step']:.0f}" if way in found else "–" for way in ("fp32", "bf16", "bf16, channels last")]
-        rows.append([f"`{name}`", *ways, found["minute"], f"{own['minute version, s']:.0f}", f"{own['examples a second']:,.0f}",
+        rows.append([f"`{name}`", *ways, minute.precision, f"{seconds:.0f}", f"{own['examples a second']:,.0f}",
                      f"{own['data']:.2%}"])  # fmt: skip
     head = ["Recipe", "fp32, ms", "bf16, ms", "bf16 channels last, ms", "Minute version in", "takes, s", "Examples a second"]
     return table([*head, "Share for data"], rows)
@@ -119,8 +122,8 @@ def rate() -> str:
 def page(text: str) -> str:
     """The page with its tables written anew."""
     for name, made in {"peers": peers()[0], "cards": cards(), "steps": steps(), "rate": rate()}.items():
-        between = re.compile(rf"(% begin {name}\n).*?(\n% end {name})", re.DOTALL)
-        text, found = between.subn(lambda m, made=made: f"{m[1]}\n{made}\n{m[2]}", text)
+        between = re.compile(rf"(% begin {name}\n).*?(% end {name})", re.DOTALL)
+        text, found = between.subn(lambda m, made=made: f"{m[1]}\n{made}\n\n{m[2]}", text)
         if found != 1:
             raise ValueError(f"{PAGE.name} needs one '% begin {name}' … '% end {name}', has {found}")
     return text

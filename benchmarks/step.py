@@ -62,10 +62,9 @@ def step_of(recipe: Recipe, variant: str) -> dict[str, float]:
 
     turns = sum(player.turns for player in players)
     loading, whole = median(lambda i: [batches[i * turns + k] for k in range(turns)], 30), median(step, 9)
-    steps = effort.epochs * batches.per_epoch / recipe.turns
     return {
         "ms a step": 1e3 * whole, "examples a second": recipe.turns * effort.batch_size / whole, "data": loading / whole,
-        "minute version, s": steps * whole,
+        "steps a pass": batches.per_epoch / recipe.turns,
     }  # fmt: skip
 
 
@@ -114,7 +113,7 @@ def main() -> None:
             continue
         pictures = any(isinstance(m, nn.Conv2d) for m in recipe.build().modules())
         for variant in VARIANTS if pictures else list(VARIANTS)[:2]:
-            figures["steps"].setdefault(name, {"minute": recipe.minute.precision})[variant] = found = step_of(recipe, variant)
+            figures["steps"].setdefault(name, {})[variant] = found = step_of(recipe, variant)
             print(f"{name}, {variant}:", {k: round(v, 4) for k, v in found.items()}, flush=True)
     if options.out:
         options.out.write_text(json.dumps(figures, indent=2) + "\n")

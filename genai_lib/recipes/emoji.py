@@ -201,13 +201,13 @@ def _text_to_picture() -> TextToPicture:
 RECIPES = [
     Recipe(
         "clip", "Two towers for emoji and their names in English and Chinese", CLIP,
-        minute=Effort(epochs=150, batch_size=256, lr=4e-3, precision="bf16"),
+        minute=Effort(epochs=125, batch_size=256, lr=4e-3, precision="bf16"),
         shipped=Effort(epochs=700, batch_size=256, lr=4e-3, precision="bf16"),
         quality=_clip_quality, players=_clip_players, data=named_pictures,
     ),
     Recipe(
         "emoji-gan", "Deep convolutional GAN of emoji, with augmentation", partial(dcgan, size=32, channels=3, width=24),
-        minute=Effort(epochs=40, batch_size=64, lr=5e-4, precision="bf16", ema=0.99),
+        minute=Effort(epochs=25, batch_size=64, lr=5e-4, precision="bf16", ema=0.99),
         shipped=Effort(epochs=60, batch_size=64, lr=5e-4, precision="bf16", ema=0.995),
         quality=_sampled_quality, players=game(augment=partial(disturb, pixels=4)), product=generator_of,
         data=named_pictures, judge="clip",

@@ -67,7 +67,7 @@ RECIPES = [
     ),
     Recipe(
         "dcgan", "Deep convolutional GAN", dcgan,
-        minute=Effort(epochs=1, batch_size=128, lr=5e-4, precision="bf16", ema=0.99),
+        minute=Effort(epochs=0.85, batch_size=128, lr=5e-4, precision="bf16", ema=0.99),
         shipped=Effort(epochs=10, batch_size=128, lr=5e-4, precision="bf16", ema=0.999),
         quality=samples_only, players=game(), product=generator_of,
     ),

@@ -153,7 +153,7 @@ RECIPES = [
     ),
     Recipe(
         "gpt", "GPT on the characters of Shakespeare's plays", lambda: GPT(GPTConfig(size=characters().size, context=CONTEXT)),
-        minute=Effort(epochs=0.5, batch_size=8, lr=1e-2, beta2=0.99),
+        minute=Effort(epochs=0.38, batch_size=8, lr=1e-2, beta2=0.99),
         shipped=Effort(epochs=6, batch_size=16, lr=1e-2, beta2=0.99),
         data=plays, quality=_network_quality, players=_players(_muon), text=write,
     ),

@@ -64,7 +64,7 @@ RECIPES = [
     ),
     Recipe(
         "vae-conv", "Convolutional VAE", conv_vae,
-        minute=Effort(epochs=2, batch_size=128, lr=2e-3),
+        minute=Effort(epochs=1, batch_size=128, lr=2e-3, precision="bf16"),
         shipped=Effort(
             epochs=20, batch_size=128, lr=2e-3, precision="bf16",
             then=Effort(epochs=4, batch_size=256, lr=3e-4, precision="bf16"),
