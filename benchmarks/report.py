@@ -25,8 +25,8 @@ FIGURES = {  # how a card's figures are called in the table, most telling first
     "iwae k=500, binarised, every fifth digit": "{:.1f} nats (binarised, IWAE)",
     "bits per character": "{:.2f} bits per character", "four lines of five": "form kept {:.0%}",
     "recall@10, English name": "name among ten found {:.0%}", "recall@10, one synonym": "synonym {:.0%}",
-    "clip score": "CLIP score {:.2f}", "nats per token": "{:.2f} nats per token", "diversity": "{:.1f} different pictures in effect",
-    "solvable": "{:.0%} solvable", "new": "{:.0%} new",
+    "clip score": "CLIP score {:.2f}", "diversity": "{:.1f} different pictures in effect",
+    "nats per token": "{:.2f} nats per token", "solvable": "{:.0%} solvable", "new": "{:.0%} new",
 }  # fmt: skip
 
 
