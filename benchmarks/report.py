@@ -94,8 +94,8 @@ def cards() -> str:
     for name, recipe in recipes.RECIPES.items():
         card = pretrained.card(name)
         reached = ", ".join(how.format(card["figures"][key]) for key, how in FIGURES.items() if key in card["figures"])
-        rows.append([f"`{name}`", recipe.title, reached, f"{card['seconds']:,.0f}", f"{card['parameters']:,}"])
-    return table(["Recipe", "Model", "Shipped weights reach", "Seconds of training", "Numbers"], rows)
+        rows.append([f"`{name}`", recipe.title, reached, f"{card['seconds']:,.0f} s", f"{card['parameters'] / 1000:,.0f} k"])
+    return table(["Recipe", "Model", "Shipped weights reach", "Time", "Size"], rows)
 
 
 def steps() -> str:
