@@ -175,12 +175,12 @@ def _bench(options: argparse.Namespace) -> None:
     print(f"{recipe.name}, batches of {effort.batch_size}, on {pretrained.machine()}")
     for precision in ("fp32", "bf16"):
         model = recipe.build().to(device)
-        batches = _Timed(*data, batch_size=effort.batch_size)
         players = recipe.players(model, effort, 10**9)
         average = [EMA(recipe.product(model), decay=effort.ema)] if effort.ema else []
         with warnings.catch_warnings(action="ignore"):  # it says in a warning what is printed here
-            trainer = Trainer(players, batches, precision=precision, callbacks=average)
-        trainer.batches = batches  # it took its process's share of them, which keeps no time
+            trainer = Trainer(players, _Timed(*data, batch_size=effort.batch_size), precision=precision, callbacks=average)
+        batches = trainer.batches  # this process's share
+        assert isinstance(batches, _Timed)
         if precision == "bf16" and not trainer.bf16:
             print("  bf16: this processor has no bfloat16 instructions")
             continue

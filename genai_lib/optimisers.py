@@ -96,10 +96,15 @@ class Together(Optimizer):
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
 
+def adam(parameters: Iterable[nn.Parameter], *, lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
+    """Adam in one pass over the weights (`fused`) on devices that can; the meta device has no numbers to pass over."""
+    moved = list(parameters)
+    return torch.optim.Adam(moved, lr=lr, betas=betas, fused=all(p.device.type in ("cpu", "cuda") for p in moved))
+
+
 def muon(module: nn.Module, *, lr: float, beta2: float = 0.999) -> Together:
     """Muon for the matrices of a network, Adam for its embeddings, biases and norms; one learning rate for both."""
     embeddings = {m.weight for m in module.modules() if isinstance(m, nn.Embedding)}
     matrices = [p for p in module.parameters() if p.ndim == 2 and p not in embeddings]
     rest = [p for p in module.parameters() if p.ndim != 2 or p in embeddings]
-    fused = all(p.device.type in ("cpu", "cuda") for p in rest)
-    return Together(Muon(matrices, lr=lr), torch.optim.Adam(rest, lr=lr, betas=(0.9, beta2), fused=fused))
+    return Together(Muon(matrices, lr=lr), adam(rest, lr=lr, betas=(0.9, beta2)))

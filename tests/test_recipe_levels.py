@@ -264,7 +264,7 @@ def test_the_second_stage_mixes_in_what_the_model_wrote(monkeypatch):
     asked = []
     monkeypatch.setattr(levels, "own", lambda model, n: asked.append(n) or written)
     seen = []
-    monkeypatch.setattr(levels, "next_token_nll", lambda model, x: seen.append(x) or model.tokens.weight.sum().expand(len(x)))
+    monkeypatch.setattr(core, "next_token_nll", lambda model, x: seen.append(x) or model.tokens.weight.sum().expand(len(x)))
     model = build()
     (player,) = RECIPE.players(model, levels.OWN, 10)
     x = levels.rows("train")[80:93]

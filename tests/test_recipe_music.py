@@ -245,7 +245,7 @@ def test_the_loss_is_nats_per_token_of_transposed_pieces(monkeypatch):
     (player,) = RECIPE.players(Equal(), core.Effort(epochs=1), 10)
     assert player.loss((x,), Noise(0))["loss"].item() == pytest.approx(math.log(SIZE), rel=1e-5)
     seen = []
-    monkeypatch.setattr(music, "next_token_nll", lambda model, tokens: seen.append(tokens) or torch.zeros(len(tokens)))
+    monkeypatch.setattr(core, "next_token_nll", lambda model, tokens: seen.append(tokens) or torch.zeros(len(tokens)))
     player.loss((x,), Noise(5))
     assert torch.equal(seen[0], music.transpose(x, Noise(5)))
 

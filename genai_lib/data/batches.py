@@ -7,6 +7,8 @@ where it was.
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor
 
@@ -50,9 +52,9 @@ class Batches:
         self.rank, self.world = rank, world
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
-    def share(self, rank: int, world: int) -> Batches:
+    def share(self, rank: int, world: int) -> Self:
         """The same batches, of which process number `rank` of `world` gets its own slice."""
-        return Batches(*self.tensors, batch_size=self.batch_size, seed=self.seed, rank=rank, world=world)
+        return type(self)(*self.tensors, batch_size=self.batch_size, seed=self.seed, rank=rank, world=world)
 
     @property
     def per_epoch(self) -> int:

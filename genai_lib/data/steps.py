@@ -46,8 +46,13 @@ def shift(x: Tensor, noise: Noise, *, pixels: int = 2) -> Tensor:
     rows = corner[:, :1] + torch.arange(H, device=x.device)  # (B, H)
     columns = corner[:, 1:] + torch.arange(W, device=x.device)  # (B, W)
     padded = F.pad(x, (pixels, pixels, pixels, pixels))
-    picture = torch.arange(B, device=x.device)
-    return padded[picture[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)  # (B, C, H, W)
+    return _window(padded, rows, columns)
+
+
+def _window(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """From each picture x (B, C, …) its own rows (B, H) and columns (B, W): (B, C, H, W)."""
+    picture = torch.arange(len(x), device=x.device)[:, None, None]
+    return x[picture, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def disturb(x: Tensor, noise: Noise, *, pixels: int = 2, colour: float = 0.2, mirror: bool = True) -> Tensor:
@@ -80,6 +85,4 @@ def disturb(x: Tensor, noise: Noise, *, pixels: int = 2, colour: float = 0.2, mi
     rows = (corner[:, :1] + torch.arange(H, device=x.device)).clamp(0, H - 1)  # (B, H)
     columns = (corner[:, 1:] + torch.arange(W, device=x.device)).clamp(0, W - 1)  # (B, W)
     columns = torch.where(mirrored, W - 1 - columns, columns)
-    picture = torch.arange(B, device=x.device)[:, None, None]
-    moved = x[picture, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)  # (B, C, H, W)
-    return 1 - (1 - moved) * (1 + colour * (2 * noise.uniform(B, C, 1, 1) - 1))
+    return 1 - (1 - _window(x, rows, columns)) * (1 + colour * (2 * noise.uniform(B, C, 1, 1) - 1))

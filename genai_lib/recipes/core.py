@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from genai_lib import metrics
+from genai_lib import metrics, optimisers
 from genai_lib.callbacks import EMA
 from genai_lib.data import Batches, Split, load
 from genai_lib.data.steps import binarise
 from genai_lib.noise import Noise
+from genai_lib.objectives import next_token_nll
 from genai_lib.training import Callback, Player, Trainer, accelerator
 
 Quality = dict[str, float]
@@ -236,9 +237,13 @@ def _stage(
 
 
 def adam(module: nn.Module, effort: Effort, *, beta1: float = 0.9) -> torch.optim.Adam:
-    """Adam in one pass over the weights (`fused`) on devices that can; the meta device has no numbers to pass over."""
-    fused = all(p.device.type in ("cpu", "cuda") for p in module.parameters())
-    return torch.optim.Adam(module.parameters(), lr=effort.lr, betas=(beta1, effort.beta2), fused=fused)
+    """Adam for all weights, as fast and as forgetful as the effort says."""
+    return optimisers.adam(module.parameters(), lr=effort.lr, betas=(beta1, effort.beta2))
+
+
+def muon(module: nn.Module, effort: Effort) -> optimisers.Together:
+    """Muon for matrices, Adam for the rest."""
+    return optimisers.muon(module, lr=effort.lr, beta2=effort.beta2)
 
 
 def one_cycle(
@@ -251,6 +256,19 @@ def one_cycle(
     moved = optimiser(module, effort)
     cycle = "betas" in moved.defaults
     return moved, OneCycleLR(moved, effort.lr, total_steps=steps, pct_start=0.3, final_div_factor=1e3, cycle_momentum=cycle)
+
+
+def token_player(
+    model: nn.Module, effort: Effort, steps: int, *, optimiser: Callable[[nn.Module, Effort], torch.optim.Optimizer] = muon,
+    prepare: Callable[[Tensor, Noise], Tensor] = lambda tokens, noise: tokens,
+) -> list[Player]:  # fmt: skip
+    """The player of a language model, whose batches `prepare` may change first: loss in nats per token."""
+
+    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
+        tokens = prepare(batch[0], noise)
+        return {"loss": next_token_nll(model, tokens).mean() / (tokens.shape[1] - 1)}
+
+    return [Player("model", model, loss, *one_cycle(model, effort, steps, optimiser=optimiser), clip=1.0)]
 
 
 def distance(samples: Tensor, judge: Judge) -> Quality:

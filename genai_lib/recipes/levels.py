@@ -22,9 +22,7 @@ from genai_lib.games import playability, puzzle, solve
 from genai_lib.models.gpt import GPT, GPTConfig, LanguageModel, probabilities
 from genai_lib.models.mixture import pick
 from genai_lib.noise import Noise
-from genai_lib.objectives import next_token_nll
-from genai_lib.optimisers import muon
-from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, one_cycle
+from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, token_player
 from genai_lib.training import Player
 
 SIDE = 8  # of the room
@@ -123,16 +121,14 @@ def own(model: nn.Module, n: int) -> Tensor:
 
 
 def _players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
-    written = own(model, 2_000) if effort is OWN else None
+    if effort is not OWN:
+        return token_player(model, effort, steps)
+    written = own(model, 2_000)
 
-    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
-        (x,) = batch
-        if written is not None:  # half of the batch
-            x = torch.cat([x[len(x) // 2 :], written.to(x.device)[noise.integers(len(written), len(x) // 2)]])
-        return {"loss": next_token_nll(model, x).mean() / (x.shape[1] - 1)}  # nats per token
+    def mixed(x: Tensor, noise: Noise) -> Tensor:  # half of the batch are levels of its own
+        return torch.cat([x[len(x) // 2 :], written.to(x.device)[noise.integers(len(written), len(x) // 2)]])
 
-    moved = one_cycle(model, effort, steps, optimiser=lambda module, effort: muon(module, lr=effort.lr, beta2=effort.beta2))
-    return [Player("model", model, loss, *moved, clip=1.0)]
+    return token_player(model, effort, steps, prepare=mixed)
 
 
 def _quality(model: nn.Module, judge: Judge | None, n: int = 400) -> Quality:

@@ -9,7 +9,7 @@ B rows, T steps of four tokens.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,7 @@ from genai_lib.data.music import HOLD, REST, load_chorales
 from genai_lib.data.tokens import windows
 from genai_lib.models.gpt import GPT, GPTConfig, LanguageModel
 from genai_lib.noise import Noise
-from genai_lib.objectives import next_token_nll
-from genai_lib.optimisers import muon
-from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, one_cycle
-from genai_lib.training import Player
+from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, token_player
 
 STEPS = 2  # to a quarter note
 CONTEXT = 256  # tokens: eight bars of four quarter notes
@@ -93,16 +90,6 @@ def parallels(voices: Tensor) -> float:
     return (forbidden.any(dim=1).sum() / several.sum().clamp(min=1)).item()
 
 
-def _players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
-    assert isinstance(model, LanguageModel)
-
-    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
-        return {"loss": next_token_nll(model, transpose(batch[0], noise)).mean() / CONTEXT}  # nats per token
-
-    moved = one_cycle(model, effort, steps, optimiser=lambda module, effort: muon(module, lr=effort.lr, beta2=effort.beta2))
-    return [Player("model", model, loss, *moved, clip=1.0)]
-
-
 def _quality(model: nn.Module, judge: Judge | None) -> Quality:
     """Nats per token of the test chorales, from at most `CONTEXT` before it; parallels in 20 drawn pieces, and in Bach's."""
     assert isinstance(model, LanguageModel)
@@ -126,6 +113,6 @@ RECIPES = [
         lambda: GPT(GPTConfig(size=EDGE + 1, context=CONTEXT, layers=3, width=96)),
         minute=Effort(epochs=0.25, batch_size=8, lr=8e-3, beta2=0.99),
         shipped=Effort(epochs=2, batch_size=8, lr=8e-3, beta2=0.99),
-        data=pieces, quality=_quality, players=_players, music=compose,
+        data=pieces, quality=_quality, players=partial(token_player, prepare=transpose), music=compose,
     ),
 ]  # fmt: skip

@@ -60,7 +60,7 @@ def _classifier_quality(model: nn.Module, judge: Judge | None) -> Quality:
 
 
 def _fit_mixture(model: nn.Module, x: Tensor, noise: Noise, rounds: int) -> list[float]:
-    assert isinstance(model, PictureMixture)
+    assert isinstance(model, PictureMixture | BernoulliMixture)
     return model.fit(x, noise, steps=rounds)
 
 
@@ -68,11 +68,6 @@ def _binarised_digits(device: torch.device) -> tuple[Tensor, ...]:
     """The training digits, each pixel drawn once as 0 or 1, and their labels."""
     x, y = digits(device)
     return binarise(x, Noise(TRAINING_SEED, device=device)), y
-
-
-def _fit_stencils(model: nn.Module, x: Tensor, noise: Noise, rounds: int) -> list[float]:
-    assert isinstance(model, BernoulliMixture)
-    return model.fit(x, noise, steps=rounds)
 
 
 def _stencil_quality(model: nn.Module, judge: Judge | None) -> Quality:
@@ -96,7 +91,7 @@ RECIPES = [
     Recipe(
         "mixture-binary", "100 stencils of black and white pixels (Bernoulli mixture)", lambda: BernoulliMixture(100),
         minute=Effort(epochs=15), shipped=Effort(epochs=100),
-        data=_binarised_digits, quality=_stencil_quality, fit=_fit_stencils,
+        data=_binarised_digits, quality=_stencil_quality, fit=_fit_mixture,
     ),
     Recipe(
         "autoencoder", "Fully connected autoencoder, 20 numbers a digit", mlp_autoencoder,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from genai_lib import metrics
 from genai_lib.data.texts import load_poems, load_text
@@ -18,9 +16,7 @@ from genai_lib.models.ngram import NGram
 from genai_lib.models.recurrent import GRU
 from genai_lib.noise import Noise
 from genai_lib.objectives import next_token_nll
-from genai_lib.optimisers import muon
-from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, adam, one_cycle
-from genai_lib.training import Player
+from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, adam, token_player
 
 CONTEXT = 128  # characters of a play that a model is shown at once
 POEM = 25  # a line break, and four lines of five characters with one after each
@@ -53,23 +49,6 @@ def quatrains(device: torch.device, split: str = "train") -> tuple[Tensor, ...]:
 
 
 # ---------------------------------------------------------------- how it is learned
-
-
-def _players(optimiser: Callable[[nn.Module, Effort], Optimizer]) -> Callable[[nn.Module, Effort, int], list[Player]]:
-    def players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
-        assert isinstance(model, LanguageModel)
-
-        def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
-            tokens = batch[0]
-            return {"loss": next_token_nll(model, tokens).mean() / (tokens.shape[1] - 1)}  # nats per character
-
-        return [Player("model", model, loss, *one_cycle(model, effort, steps, optimiser=optimiser), clip=1.0)]
-
-    return players
-
-
-def _muon(module: nn.Module, effort: Effort) -> Optimizer:
-    return muon(module, lr=effort.lr, beta2=effort.beta2)
 
 
 def _fit_ngram(model: nn.Module, x: Tensor, noise: Noise, rounds: int) -> list[float]:
@@ -149,19 +128,19 @@ RECIPES = [
         "gru", "Recurrent network (GRU) on the same characters", lambda: GRU(characters().size, width=192),
         minute=Effort(epochs=1, batch_size=32, lr=8e-3, beta2=0.99),
         shipped=Effort(epochs=6, batch_size=32, lr=8e-3, beta2=0.99),
-        data=plays, quality=_network_quality, players=_players(adam), text=write,
+        data=plays, quality=_network_quality, players=partial(token_player, optimiser=adam), text=write,
     ),
     Recipe(
         "gpt", "GPT on the characters of Shakespeare's plays", lambda: GPT(GPTConfig(size=characters().size, context=CONTEXT)),
         minute=Effort(epochs=0.38, batch_size=8, lr=1e-2, beta2=0.99),
         shipped=Effort(epochs=6, batch_size=16, lr=1e-2, beta2=0.99),
-        data=plays, quality=_network_quality, players=_players(_muon), text=write,
+        data=plays, quality=_network_quality, players=token_player, text=write,
     ),
     Recipe(
         "gpt-poems", "GPT on Tang quatrains",
         lambda: GPT(GPTConfig(size=poem_characters().size, context=POEM, layers=2, width=64)),
         minute=Effort(epochs=6, batch_size=32, lr=1e-2, beta2=0.99),
         shipped=Effort(epochs=6, batch_size=32, lr=1e-2, beta2=0.99),
-        data=quatrains, quality=_poem_quality, players=_players(_muon), text=write_poems,
+        data=quatrains, quality=_poem_quality, players=token_player, text=write_poems,
     ),
 ]  # fmt: skip
