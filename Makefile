@@ -123,6 +123,11 @@ paths: $(VENV)/$(STAMP)  ## the same on a CPU without AVX, with one thread: do t
 notebooks: $(VENV)/$(STAMP)  ## run every notebook from a clean kernel and keep its outputs (NOTEBOOKS=… for some)
 	$(TWO_THREADS) $(PY) tools/run_notebooks.py $(NOTEBOOKS)
 
+.PHONY: pages
+pages: $(VENV)/$(STAMP)  ## write the tables of the pages: verdicts from the ledger, speed from the benchmarks and cards
+	$(PY) -m tools.write_verdicts
+	$(PY) -m tools.write_how_fast
+
 .PHONY: data
 data: $(VENV)/$(STAMP)  ## rebuild the packed data from its sources and check every hash
 	$(PY) tools/pack_data.py
@@ -139,7 +144,8 @@ bench: $(VENV)/$(STAMP)  ## the benchmarks (half an hour): this library beside w
 	$(PY) benchmarks/diffusion_training.py --out $(RESULTS)/diffusion_training.json
 	$(PY) benchmarks/classical.py --out $(RESULTS)/classical.json
 	$(PY) benchmarks/step.py --out $(RESULTS)/step.json
-	$(PY) benchmarks/report.py
+	$(PY) benchmarks/compression.py --out $(RESULTS)/compression.json
+	$(PY) -m tools.write_how_fast
 
 .PHONY: mutants
 mutants: $(VENV)/$(STAMP)  ## change models, objectives and metrics in small ways, and count what the tests notice (an hour)

@@ -11,6 +11,7 @@ Floors, lowest first; a file imports only from floors below its own::
     training     the one loop: players take turns
     callbacks    what may happen between the steps: averages, pictures, logs
     metrics      how good the samples and the bounds are
+    ledger       claims and verdicts: the rule, and the book's record of figures
     games        Sokoban: whether a level has a solution, and whether it is new
     recipes      named runs: data + model + players + schedule + the quality to expect
     pretrained   weights of recipes, each with a card

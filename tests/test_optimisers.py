@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from genai_lib import Noise
 from genai_lib.models.gpt import GPT, GPTConfig
-from genai_lib.optimisers import Muon, Together, muon, orthogonalise
+from genai_lib.optimisers import Muon, Together, adam, muon, orthogonalise
 
 SHAPES = [(11, 31), (31, 11), (13, 13)]
 
@@ -145,3 +145,23 @@ def test_parts_of_unequal_number_are_refused():
     both = Together(torch.optim.SGD([a], lr=0.1), torch.optim.SGD([b], lr=0.1))
     with pytest.raises(ValueError, match="zip"):
         both.load_state_dict({"parts": both.state_dict()["parts"][:1]})
+
+
+# ---------------------------------------------------------------- what they are made of
+
+
+@pytest.mark.parametrize(("device", "fused"), [("cpu", True), ("meta", False)])
+def test_adam_is_torchs_own_with_the_settings_given(device, fused):
+    made = adam([nn.Parameter(torch.zeros(3, device=device))], lr=0.02, betas=(0.7, 0.8))
+    assert type(made) is torch.optim.Adam
+    (group,) = made.param_groups
+    assert (group["lr"], group["betas"], group["fused"]) == (0.02, (0.7, 0.8), fused)
+
+
+def test_muon_gives_both_parts_its_rate_and_its_memory():
+    made = muon(nn.Linear(5, 3), lr=0.02, beta2=0.97)
+    matrices, rest = made.parts
+    assert matrices.param_groups[0]["lr"] == rest.param_groups[0]["lr"] == 0.02
+    assert matrices.param_groups[0]["momentum"] == 0.95
+    assert rest.param_groups[0]["betas"] == (0.9, 0.97)
+    assert muon(nn.Linear(5, 3), lr=0.02).parts[1].param_groups[0]["betas"] == (0.9, 0.999)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from genai_lib import Noise, data, metrics, recipes
 from genai_lib.callbacks import EMA
 from genai_lib.models.gan import GAN
-from genai_lib.recipes import RECIPES, Effort
+from genai_lib.recipes import RECIPES, Effort, core
 from genai_lib.training import Callback
 
 PLAYED = [name for name, recipe in RECIPES.items() if recipe.players is not None]
@@ -211,6 +212,29 @@ def test_poems_have_a_form_and_are_measured_by_it(monkeypatch):
     found = recipe.quality(model, None)
     assert found["four lines of five"] == 0
     assert found["bits per character"] == pytest.approx(math.log2(text.poem_characters().size), abs=0.5)
+
+
+# ---------------------------------------------------------------- how fast, when
+
+
+@pytest.mark.parametrize(("climb", "sink"), [(0.3, "cos"), (0.1, "linear"), (0.5, "linear")])
+def test_the_learning_rate_climbs_for_its_share_and_then_sinks_to_nothing(climb, sink):
+    layer, steps = torch.nn.Linear(2, 3), 101
+    optimiser, schedule = core.one_cycle(layer, Effort(1, lr=0.02, climb=climb, sink=sink), steps)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        if len(rates) < steps:
+            schedule.step()
+    top = round(climb * steps) - 1
+    assert abs(rates.index(max(rates)) - top) <= 1
+    assert 0.0195 < max(rates) <= 0.02  # a step may miss the top
+    assert rates[-1] == pytest.approx(0.02 / 25 / 1e3)
+    assert all(a < b for a, b in pairwise(rates[:top]))
+    falls = [a - b for a, b in pairwise(rates[top + 1 :])]
+    assert all(fall > 0 for fall in falls)
+    assert (max(falls) < 1.001 * min(falls)) == (sink == "linear")
 
 
 # ---------------------------------------------------------------- every player

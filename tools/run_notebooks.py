@@ -24,6 +24,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
+from genai_lib import ledger
+
 ROOT = Path(__file__).resolve().parents[1]
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -101,6 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--timeout", type=int, default=300, help="seconds a cell may take (default 300)")
     options = parser.parse_args(arguments)
     os.environ["TQDM_DISABLE"] = "1"  # a progress bar in an output is never twice the same
+    os.environ[ledger.WRITING] = "write"  # what a notebook settles goes into book/ledger.json
     failed = 0
     for path in options.notebooks or all_notebooks():
         if not path.is_file():

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,10 @@ class Effort:
         Adam's memory of squared gradients: 1 / (1 − beta2) steps. A run of few steps wants a short one.
     ema : float, optional
         Decay of the averaged weights; they are the run's product then.
+    climb : float
+        Share of the steps in which the learning rate of `one_cycle` climbs.
+    sink : str
+        How it sinks afterwards: ``"cos"`` or ``"linear"``.
     then : Effort, optional
         A second stage from the weights reached, with a fresh optimiser, schedule and seed + 1.
     """
@@ -81,6 +85,8 @@ class Effort:
     precision: str = "fp32"
     beta2: float = 0.999
     ema: float | None = None
+    climb: float = 0.3
+    sink: Literal["cos", "linear"] = "cos"
     then: Effort | None = None
 
 
@@ -249,13 +255,16 @@ def muon(module: nn.Module, effort: Effort) -> optimisers.Together:
 def one_cycle(
     module: nn.Module, effort: Effort, steps: int, *, optimiser: Callable[[nn.Module, Effort], torch.optim.Optimizer] = adam
 ) -> tuple[torch.optim.Optimizer, OneCycleLR]:
-    """An optimiser whose learning rate climbs for three tenths of the run and then sinks to zero (Smith & Topin 2019).
+    """An optimiser whose learning rate climbs for a share of the run and then sinks to zero (Smith & Topin 2019).
 
     Adam's memory of the gradient, beta1, moves the other way.
     """
     moved = optimiser(module, effort)
     cycle = "betas" in moved.defaults
-    return moved, OneCycleLR(moved, effort.lr, total_steps=steps, pct_start=0.3, final_div_factor=1e3, cycle_momentum=cycle)
+    return moved, OneCycleLR(
+        moved, effort.lr, total_steps=steps, pct_start=effort.climb, anneal_strategy=effort.sink, final_div_factor=1e3,
+        cycle_momentum=cycle,
+    )  # fmt: skip
 
 
 def token_player(

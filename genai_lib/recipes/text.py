@@ -132,7 +132,7 @@ RECIPES = [
     ),
     Recipe(
         "gpt", "GPT on the characters of Shakespeare's plays", lambda: GPT(GPTConfig(size=characters().size, context=CONTEXT)),
-        minute=Effort(epochs=0.38, batch_size=8, lr=1e-2, beta2=0.99),
+        minute=Effort(epochs=0.38, batch_size=8, lr=1e-2, beta2=0.99, climb=0.1, sink="linear"),
         shipped=Effort(epochs=6, batch_size=16, lr=1e-2, beta2=0.99),
         data=plays, quality=_network_quality, players=token_player, text=write,
     ),

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from genai_lib import recipes
+from tools import write_how_fast
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,15 +26,13 @@ def module(name: str) -> ModuleType:
 
 
 def test_the_tables_of_the_page_are_those_of_the_results():
-    report = module("report")
-    text = report.PAGE.read_text(encoding="utf-8")
-    assert report.page(text) == text, "run: python benchmarks/report.py"
+    text = write_how_fast.PAGE.read_text(encoding="utf-8")
+    assert write_how_fast.page(text) == text, "run: make pages"
 
 
 def test_a_page_without_a_mark_is_refused():
-    report = module("report")
-    with pytest.raises(ValueError, match="needs one '% begin cards' … '% end cards', has 0"):
-        report.page(report.PAGE.read_text(encoding="utf-8").replace("% begin cards", ""))
+    with pytest.raises(ValueError, match="the page needs one '% begin cards' … '% end cards', has 0"):
+        write_how_fast.page(write_how_fast.PAGE.read_text(encoding="utf-8").replace("% begin cards", ""))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.stem)
@@ -50,8 +49,7 @@ def test_every_benchmark_can_be_imported_and_says_how_to_run_it(path):
 
 def test_it_reaches_what_it_promises():
     """The figures the course was to reach, on the committed results."""
-    report = module("report")
-    gpt, step, vae = report.read("gpt_training"), report.read("step"), report.read("vae_training")
+    gpt, step, vae = write_how_fast.read("gpt_training"), write_how_fast.read("step"), write_how_fast.read("vae_training")
     seconds, reached = gpt["transformers"]["seconds"], gpt["transformers"]["nats"]
     third, (whole,) = gpt["library, a third of the time"], gpt["library, the same time"]
     assert statistics.median(run["seconds"] for run in third) <= seconds / 3

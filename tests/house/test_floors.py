@@ -14,8 +14,8 @@ LIBRARY = ROOT / "genai_lib"
 FILES = sorted(LIBRARY.rglob("*.py"))
 
 # Lowest first. Files of one floor may import each other (models/vae.py uses models/gaussian.py), never in a circle.
-FLOORS = ["noise", "data", "models", "objectives", "optimisers", "checkpoint", "training", "callbacks", "metrics", "games",
-          "recipes", "pretrained", "export", "compression", "plotting", "widgets", "__main__"]
+FLOORS = ["noise", "data", "models", "objectives", "optimisers", "checkpoint", "training", "callbacks", "metrics", "ledger",
+          "games", "recipes", "pretrained", "export", "compression", "plotting", "widgets", "__main__"]
 HEIGHT = {floor: height for height, floor in enumerate(FLOORS)}
 
 
@@ -101,7 +101,7 @@ def lines_of_code(path: Path) -> int:
 
 def test_a_reader_can_read_the_library():
     lengths = {path.relative_to(ROOT): lines_of_code(path) for path in FILES}
-    assert sum(lengths.values()) <= 4_200
+    assert sum(lengths.values()) <= 4_300
     models = {name: length for name, length in lengths.items() if "models" in name.parts}
     assert len(models) >= 5
     assert {name: length for name, length in models.items() if length > 150} == {}

@@ -1,18 +1,16 @@
 """Put the benchmarks' figures, and those of the weights' cards, into the page "How fast, how good".
 
-    python benchmarks/report.py            rewrite what stands between the marks of book/how_fast.md, and its picture
-
-The page's text stays as it is; each table stands between `% begin NAME` and `% end NAME`.
+    python -m tools.write_how_fast         rewrite what stands between the marks of book/how_fast.md, and its picture
 """
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from genai_lib import plotting, pretrained, recipes
+from tools.parts import fill, table
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "book" / "how_fast.md"
@@ -34,12 +32,6 @@ def read(name: str) -> dict[str, Any]:
     """The results of one benchmark."""
     results: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
     return results
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def middle(values: list[float]) -> float:
@@ -119,14 +111,29 @@ def rate() -> str:
     return table(["Products alone, GFLOP/s", "In the training step, GFLOP/s", "Share"], rows)
 
 
+def smaller() -> str:
+    """The table of compressed models: size, time, quality."""
+    found, rows = read("compression"), []
+    qualities = {"vae-mlp": ("elbo", "ELBO {:.2f} nats"), "gpt": ("bits per character", "{:.3f} bits per character")}
+    for name, (metric, how) in qualities.items():
+        for variant, cost in found[name].items():
+            rows.append([f"`{name}`", variant, f"{cost['bytes'] / 1e6:.2f}", f"{cost['bytes zipped'] / 1e6:.2f}",
+                         f"{cost['ms a sample']:.2f}", how.format(cost[metric])])  # fmt: skip
+    return table(["Recipe", "Variant", "MB", "MB zipped", "ms a sample", "Quality"], rows)
+
+
+def cache() -> str:
+    """The table of a GPT with its keys and values kept, and without."""
+    found = read("compression")["cache"]
+    kept, again = found["with cache"], found["without cache"]
+    rows = [[f"{kept:.2f}", f"{again:.2f}", f"{again / kept:.1f}"]]
+    return table(["With cache, ms a character", "Without, ms", "Times faster"], rows)
+
+
 def page(text: str) -> str:
     """The page with its tables written anew."""
-    for name, made in {"peers": peers()[0], "cards": cards(), "steps": steps(), "rate": rate()}.items():
-        between = re.compile(rf"(% begin {name}\n).*?(% end {name})", re.DOTALL)
-        text, found = between.subn(lambda m, made=made: f"{m[1]}\n{made}\n\n{m[2]}", text)
-        if found != 1:
-            raise ValueError(f"{PAGE.name} needs one '% begin {name}' … '% end {name}', has {found}")
-    return text
+    made = {"peers": peers()[0], "cards": cards(), "steps": steps(), "rate": rate(), "smaller": smaller(), "cache": cache()}
+    return fill(text, made)
 
 
 def main() -> None:
