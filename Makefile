@@ -157,6 +157,7 @@ mutants: $(VENV)/$(STAMP)  ## change models, objectives and metrics in small way
 sweep: $(VENV)/$(STAMP)  ## run the shipped sweeps again (about half an hour)
 	$(PY) benchmarks/k8_autoencoder.py --out genai_lib/data/k8_autoencoder.json
 	$(PY) benchmarks/gan_mlp_passes.py --out genai_lib/data/gan_mlp_passes.json
+	$(PY) benchmarks/rate_distortion.py --out genai_lib/data/rate_distortion.json
 
 .PHONY: clean
 clean:  ## remove what the commands above have made, environments too

@@ -14,6 +14,7 @@ Floors, lowest first; a file imports only from floors below its own::
     ledger       claims and verdicts: the rule, and the book's record of figures
     games        Sokoban: whether a level has a solution, and whether it is new
     recipes      named runs: data + model + players + schedule + the quality to expect
+    speed        what a training step costs
     pretrained   weights of recipes, each with a card
     export       a model as one ONNX file, and drawing from it
     compression  smaller models, and what that costs

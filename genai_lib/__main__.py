@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from genai_lib import pretrained, recipes, setup
-from genai_lib.callbacks import EMA, Samples, TensorBoard
+from genai_lib.callbacks import Samples, TensorBoard
 from genai_lib.checkpoint import CheckpointError
-from genai_lib.data import Batches, DataError
+from genai_lib.data import DataError
 from genai_lib.data.music import save_midi
 from genai_lib.data.pictures import save_png
 from genai_lib.export import ExportError, draw, export
 from genai_lib.noise import Noise
 from genai_lib.pretrained import WeightsError
-from genai_lib.training import Callback, Trainer, accelerator
+from genai_lib.speed import step_cost
+from genai_lib.training import Callback, accelerator
 
 MOST = 10_000  # pictures, characters or quarter notes at once
 SECONDS = 4.0  # of training that `bench` times in each precision
@@ -155,44 +154,17 @@ def _evaluate(options: argparse.Namespace) -> None:
         _print_figures(pretrained.measure(options.recipe, model), before)
 
 
-class _Timed(Batches):
-    """Batches that add up the seconds it took to make them."""
-
-    seconds = 0.0
-
-    def __getitem__(self, number: int) -> tuple[torch.Tensor, ...]:
-        start = time.perf_counter()
-        batch = super().__getitem__(number)
-        self.seconds += time.perf_counter() - start
-        return batch
-
-
 def _bench(options: argparse.Namespace) -> None:
-    recipe, device = recipes.get(options.recipe), setup()
-    if recipe.players is None:
-        raise ValueError(f"{recipe.name} is fitted as a whole: it has no training step to be timed")
-    effort, data = recipe.minute, recipe.data(device)
-    print(f"{recipe.name}, batches of {effort.batch_size}, on {pretrained.machine()}")
-    for precision in ("fp32", "bf16"):
-        model = recipe.build().to(device)
-        players = recipe.players(model, effort, 10**9)
-        average = [EMA(recipe.product(model), decay=effort.ema)] if effort.ema else []
-        with warnings.catch_warnings(action="ignore"):  # it says in a warning what is printed here
-            trainer = Trainer(players, _Timed(*data, batch_size=effort.batch_size), precision=precision, callbacks=average)
-        batches = trainer.batches  # this process's share
-        assert isinstance(batches, _Timed)
-        if precision == "bf16" and not trainer.bf16:
-            print("  bf16: this processor has no bfloat16 instructions")
-            continue
-        start, steps = time.perf_counter(), 10
-        trainer.run(steps)  # the first steps are slow, and tell how many make up the seconds
-        more = max(10, round(steps * SECONDS / (time.perf_counter() - start)))
-        batches.seconds, start = 0.0, time.perf_counter()
-        trainer.run(steps + more)
-        seconds = time.perf_counter() - start
-        rate = more * recipe.turns * effort.batch_size / seconds
-        print(f"  {precision}: {1000 * seconds / more:.2f} ms a step, {rate:,.0f} examples a second, "
-              f"{batches.seconds / seconds:.1%} of the time spent on loading")  # fmt: skip
+    recipe = recipes.get(options.recipe)
+    for number, precision in enumerate(("fp32", "bf16")):
+        cost = step_cost(recipe, precision=precision, seconds=SECONDS)
+        if not number:
+            print(f"{recipe.name}, batches of {recipe.minute.batch_size}, on {pretrained.machine()}")
+        print(f"  {precision}: " + (
+            "this processor has no bfloat16 instructions" if cost is None else
+            f"{cost['ms a step']:.2f} ms a step, {cost['examples a second']:,.0f} examples a second, "
+            f"{cost['data']:.1%} of the time spent on loading"
+        ))  # fmt: skip
 
 
 def _list(options: argparse.Namespace) -> None:

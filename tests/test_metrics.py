@@ -255,3 +255,26 @@ def test_an_interval_from_nothing_is_refused(values):
     with pytest.raises(ValueError) as error:
         metrics.bootstrap(values)
     assert str(error.value) == f"an interval needs at least two values, got {len(values)}"
+
+
+# ---------------------------------------------------------------- edges and defaults
+
+
+def test_two_pictures_a_side_are_enough_for_kid():
+    a, b = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[1.0, 1.0], [3.0, 0.0]])
+
+    def kernel(u, v):
+        return (float(u @ v) / 2 + 1) ** 3
+
+    across = sum(kernel(u, v) for u in a for v in b) / 4
+    assert metrics.kid(a, b) == pytest.approx(kernel(a[0], a[1]) + kernel(b[0], b[1]) - 2 * across)
+
+
+@pytest.mark.parametrize("n", [7, 1_999])
+def test_an_interval_rests_on_as_many_resamplings_as_are_asked_for(n, monkeypatch):
+    counted, quantile = [], metrics.np.quantile
+    monkeypatch.setattr(metrics.np, "quantile", lambda means, at: counted.append(len(means)) or quantile(means, at))
+    values = Noise(0).normal(n)
+    first = metrics.bootstrap(values, seed=0, draws=1_234)
+    assert counted == [1_234]
+    assert metrics.bootstrap(values) == metrics.bootstrap(values, seed=0, draws=10_000) != first

@@ -371,3 +371,14 @@ def test_bits_per_dimension():
     torch.testing.assert_close(metrics.bits_per_dimension(torch.full((7,), 15 * math.log(256)), x), torch.full((7,), 8.0))
     wide = discretised_logistic_nll(torch.full_like(x, 0.5), torch.full_like(x, -1.0), x)
     assert 7 < metrics.bits_per_dimension(wide, x).mean().item() < 9  # knows next to nothing
+
+
+def test_precision_and_recall_look_at_three_neighbours_unless_told():
+    real, made = Noise(0).normal(60, 3), 1.3 * Noise(1).normal(60, 3)
+    assert metrics.precision_recall(real, made) == metrics.precision_recall(real, made, k=3)
+    assert metrics.precision_recall(real, made) != metrics.precision_recall(real, made, k=4)
+
+
+def test_a_judge_who_cannot_decide_has_not_said_real():
+    undecided = metrics.detection(torch.zeros(3), torch.zeros(5))
+    assert undecided.accuracy == 5 / 8

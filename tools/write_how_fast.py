@@ -58,7 +58,7 @@ def peers() -> tuple[str, dict[str, float]]:
          f"transformers, {transformers['seconds']:.0f} s: {transformers['nats']:.3f} nats per character",
          f"{middle([run['seconds'] for run in third]):.0f} s: {max(run['nats'] for run in third):.3f} nats "
          f"(worst of {len(third)} seeds)"],
-        ["GPT on Shakespeare, the same time and a sixth more", f"the same: {transformers['nats']:.3f} nats",
+        ["GPT on Shakespeare, at most the same time", f"the same: {transformers['nats']:.3f} nats",
          f"{whole['seconds']:.0f} s: {whole['nats']:.3f} nats"],
         ["Diffusion on digits, same time",
          f"diffusers, {diffusers['seconds']:.0f} s: KID {diffusers['kid']:.2f}, "
@@ -118,8 +118,8 @@ def smaller() -> str:
     for name, (metric, how) in qualities.items():
         for variant, cost in found[name].items():
             rows.append([f"`{name}`", variant, f"{cost['bytes'] / 1e6:.2f}", f"{cost['bytes zipped'] / 1e6:.2f}",
-                         f"{cost['ms a sample']:.2f}", how.format(cost[metric])])  # fmt: skip
-    return table(["Recipe", "Variant", "MB", "MB zipped", "ms a sample", "Quality"], rows)
+                         f"{1000 * cost['ms a sample']:,.0f}", how.format(cost[metric])])  # fmt: skip
+    return table(["Recipe", "Variant", "MB", "MB zipped", "µs a sample", "Quality"], rows)
 
 
 def cache() -> str:

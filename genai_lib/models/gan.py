@@ -83,11 +83,11 @@ class GAN(nn.Module):
     Parameters
     ----------
     generator : Generator
-    discriminator : nn.Module
+    discriminator : Discriminator
         (B, C, H, W) in [−1, 1] → (B,) logits.
     """
 
-    def __init__(self, generator: Generator, discriminator: nn.Module) -> None:
+    def __init__(self, generator: Generator, discriminator: Discriminator) -> None:
         super().__init__()
         self.generator, self.discriminator = generator, discriminator
 

@@ -99,7 +99,7 @@ class GaussianMixture(nn.Module):
     def sample(self, n: int, noise: Noise) -> Tensor:
         """Draw n points: (n, D)."""
         k = pick(self.weights, noise.uniform(n))  # (n,)
-        eps = noise.normal(n, self.means.shape[1])  # (n, D)
+        eps = noise.normal(n, self.means.shape[1]).to(self.means.dtype)  # (n, D)
         L = self.factors[k]
         return self.means[k] + (L * eps if self.diagonal else torch.einsum("nij,nj->ni", L, eps))
 

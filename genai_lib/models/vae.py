@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genai_lib.models.gan import GAN
 from genai_lib.noise import Noise
 
 
@@ -129,6 +130,20 @@ def map_vae() -> VAE:
         nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 784), nn.Unflatten(1, (1, 28, 28))
     )
     return VAE(encoder, decoder, latent=2)
+
+
+def matched_vae(pair: GAN) -> VAE:
+    """A VAE made of the networks of a convolutional pair, to compare the two ideas at equal size.
+
+    The generator without its tanh decodes (a sigmoid of the logits takes its place), the discriminator with another last
+    layer encodes. The weights are the pair's own: take a fresh one.
+    """
+    layers, features, latent = pair.generator.layers, pair.discriminator.features, pair.generator.latent
+    if pair.generator.classes or not (isinstance(layers, nn.Sequential) and isinstance(features, nn.Sequential)):
+        raise ValueError("a VAE can be made of a pair whose networks are sequences of layers and that is told no class")
+    last = nn.Linear(pair.discriminator.head.in_features, 2 * latent)
+    nn.init.normal_(last.weight, std=0.02)
+    return VAE(nn.Sequential(*features, last), layers[:-1], latent)
 
 
 def conv_vae(*, latent: int = 32, width: int = 32, size: int = 28, channels: int = 1) -> VAE:

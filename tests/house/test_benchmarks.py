@@ -54,8 +54,8 @@ def test_it_reaches_what_it_promises():
     third, (whole,) = gpt["library, a third of the time"], gpt["library, the same time"]
     assert statistics.median(run["seconds"] for run in third) <= seconds / 3
     assert all(run["nats"] <= reached for run in third)
-    assert whole["seconds"] <= 1.2 * seconds
-    assert whole["nats"] <= 1.66
+    assert whole["seconds"] <= seconds
+    assert whole["nats"] <= 1.70
     assert step["GPT"]["share"] >= 0.5
     for name, found in step["steps"].items():
         minute = recipes.get(name).minute

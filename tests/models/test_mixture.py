@@ -438,3 +438,11 @@ def test_a_picture_mixture_travels_as_a_state():
     model.fit(x, Noise(1), steps=3)
     twin.load_state_dict(model.state_dict())
     assert torch.equal(model.sample(7, Noise(2)), twin.sample(7, Noise(2)))
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_samples_have_the_mixtures_precision(diagonal):
+    model = GaussianMixture(3, 2, diagonal=diagonal)
+    single, double = model.sample(5, Noise(0)), model.double().sample(5, Noise(0))
+    assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
+    torch.testing.assert_close(double.float(), single)

@@ -8,7 +8,8 @@ from scipy import stats
 from torch.nn import functional as F
 
 from genai_lib import Noise, objectives
-from genai_lib.models.vae import VAE, conditional_vae, conv_vae, map_vae, mlp_vae, reparameterise
+from genai_lib.models.gan import GAN, Discriminator, Generator, dcgan
+from genai_lib.models.vae import VAE, conditional_vae, conv_vae, map_vae, matched_vae, mlp_vae, reparameterise
 
 BUILDERS = {"mlp": mlp_vae, "map": map_vae, "conv": conv_vae}
 
@@ -195,3 +196,31 @@ def test_the_training_step_compiles_to_one_graph(build):
     torch.testing.assert_close(compiled(x, eps), loss(x, eps))
     for p, gradient in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(p.grad, gradient, atol=1e-4, rtol=1e-4)
+
+
+# ---------------------------------------------------------------- made of a GAN's networks
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+def test_the_matched_vae_decodes_with_the_generator_and_encodes_with_the_discriminator(normalised):
+    torch.manual_seed(0)
+    pair = dcgan(width=5, latent=7, normalised=normalised).eval()
+    model = matched_vae(pair).eval()
+    z, x = Noise(0).normal(3, 7), Noise(1).uniform(3, 1, 28, 28)
+    torch.testing.assert_close(model.decode(z).tanh(), pair.generator(z))
+    mu, logvar = model.encode(x)
+    assert mu.shape == logvar.shape == (3, 7)
+    inner = pair.discriminator.features(x)
+    torch.testing.assert_close(torch.cat([mu, logvar], dim=1), model.encoder[-1](inner))
+    shared = {p.data_ptr() for p in pair.parameters()} & {p.data_ptr() for p in model.parameters()}
+    assert len(shared) == len(list(pair.parameters())) - 2  # all but the discriminator's last layer
+    assert 0.018 < model.encoder[-1].weight.std() < 0.022
+
+
+NOT_LAYERS = GAN(Generator(torch.nn.Tanh(), 2), Discriminator(torch.nn.Flatten(), 4))
+
+
+@pytest.mark.parametrize("pair", [dcgan(width=5, classes=3), NOT_LAYERS])
+def test_not_every_pair_makes_a_vae(pair):
+    with pytest.raises(ValueError, match="sequences of layers and that is told no class"):
+        matched_vae(pair)
