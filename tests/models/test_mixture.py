@@ -446,3 +446,33 @@ def test_samples_have_the_mixtures_precision(diagonal):
     single, double = model.sample(5, Noise(0)), model.double().sample(5, Noise(0))
     assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
     torch.testing.assert_close(double.float(), single)
+
+
+def test_a_fresh_mixture_of_stencils_knows_nothing():
+    model = BernoulliMixture(5, shape=(3, 2))
+    assert model.weights.sum() == 1
+    assert model.weights.dtype == model.means.dtype == torch.float64
+    assert (model.means == 0.5).all()
+    torch.testing.assert_close(model.log_prob(torch.ones(1, 3, 2)), torch.tensor([-6 * math.log(2)], dtype=torch.float64))
+
+
+def test_a_choice_is_never_beyond_the_last():
+    assert pick(torch.tensor([0.25, 0.25, 0.4999]), torch.tensor([0.0, 0.25, 0.5, 0.9999, 1.0])).tolist() == [0, 1, 2, 2, 2]
+
+
+def test_as_many_examples_as_components_are_enough():
+    GaussianMixture(3, 2).fit(Noise(0).normal(3, 2), Noise(1), steps=2)
+    BernoulliMixture(3, shape=(4,)).fit((Noise(0).uniform(3, 4) > 0.5).float(), Noise(1), steps=2)
+
+
+def test_what_fitting_does_unless_told():
+    x, bits = Noise(0).normal(80, 2), (Noise(0).uniform(80, 9) > 0.4).float()
+    points = [GaussianMixture(2, 2).fit(x, Noise(1), **options)
+              for options in ({}, {"steps": 50, "tolerance": 1e-3, "ridge": 1e-4})]  # fmt: skip
+    stencils = [BernoulliMixture(2, shape=(9,)).fit(bits, Noise(1), **options)
+                for options in ({}, {"steps": 50, "tolerance": 1e-2, "smoothing": 0.1})]  # fmt: skip
+    assert points[0] == points[1]
+    assert stencils[0] == stencils[1]
+    assert len(GaussianMixture(2, 2).fit(x, Noise(1), tolerance=-math.inf)) == 50
+    assert len(BernoulliMixture(2, shape=(9,)).fit(bits, Noise(1), tolerance=-math.inf)) == 50
+    assert BernoulliMixture(2, shape=(9,)).fit(bits, Noise(1), tolerance=-math.inf, smoothing=0.2)[-1] != stencils[0][-1]
