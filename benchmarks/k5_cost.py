@@ -31,7 +31,7 @@ from genai_lib import metrics, pretrained
 from genai_lib.callbacks import EMA, Every
 from genai_lib.data import Batches, load
 from genai_lib.models.gan import GAN, dcgan
-from genai_lib.models.vae import VAE
+from genai_lib.models.vae import matched_vae
 from genai_lib.noise import Noise
 from genai_lib.objectives import elbo
 from genai_lib.recipes.core import Effort, digits
@@ -50,12 +50,7 @@ BLOCKS, BLOCK = 10, 10
 def build(name: str) -> nn.Module:
     """The pair of players, or the VAE made of two networks like theirs."""
     pair = dcgan(width=WIDTH, latent=LATENT)
-    if name == "GAN":
-        return pair
-    last = nn.Linear(pair.discriminator.head.in_features, 2 * LATENT)
-    nn.init.normal_(last.weight, std=0.02)
-    encoder = nn.Sequential(*pair.discriminator.features, last)
-    return VAE(encoder, pair.generator.layers[:-1], LATENT)  # without the tanh: logits; (tanh(a) + 1) / 2 = sigmoid(2 a)
+    return pair if name == "GAN" else matched_vae(pair)
 
 
 def players_of(model: nn.Module, rate: float) -> list[Player]:
