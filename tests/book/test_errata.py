@@ -13,7 +13,7 @@ from tools.write_verdicts import anchor
 ROOT = Path(__file__).resolve().parents[2]
 ERRATA = (ROOT / "book" / "errata.md").read_text(encoding="utf-8")
 QUESTIONS = (ROOT / "book" / "questions.md").read_text(encoding="utf-8")
-SECTIONS = re.split(r"^### ", ERRATA, flags=re.MULTILINE)[1:]
+SECTIONS = re.split(r"^## ", ERRATA, flags=re.MULTILINE)[1:]
 
 
 def headings(name: str) -> set[str]:
@@ -26,7 +26,7 @@ def headings(name: str) -> set[str]:
 def test_there_are_35_each_with_what_is_said_and_what_is_right():
     assert [section.split(" · ")[0] for section in SECTIONS] == [f"X{i}" for i in range(1, 36)]
     for i, section in enumerate(SECTIONS, start=1):
-        assert f"(erratum-x{i})=\n### X{i} · " in ERRATA
+        assert f"(erratum-x{i})=\n## X{i} · " in ERRATA
         assert re.search(r"^\*\*(Article [A-E], |Article [A-E]; |Reading lists of articles ).+", section, flags=re.MULTILINE), i
         assert "\n**What is right.** " in section, i
         assert re.search(r"(Run in|To be run in chapter|Explained here|\[Chapter 1\])", section), f"X{i} has no home"
