@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
-import matplotlib.pyplot as plt
 import traitlets
-from PIL import Image
 
 COLOURS = 96  # in a picture's palette: enough for a figure, a third of the bytes
 MOST = 800_000  # bytes of all pictures: a notebook stays below two million
@@ -93,6 +91,8 @@ class Flipbook(anywidget.AnyWidget):
         dpi : int
             Pixels an inch.
         """
+        import matplotlib.pyplot as plt
+
         values, pictures = list(values), []
         for value in values:
             drawn = draw(value)
@@ -114,6 +114,8 @@ class Flipbook(anywidget.AnyWidget):
 
 def _png(figure: Any, dpi: int) -> bytes:
     """A figure as a PNG with a small palette, on white."""
+    from PIL import Image
+
     whole, small = io.BytesIO(), io.BytesIO()
     figure.savefig(whole, format="png", dpi=dpi, facecolor="white")
     Image.open(whole).convert("RGB").quantize(COLOURS).save(small, format="png", optimize=True)

@@ -149,17 +149,18 @@ def test_on_the_chapters_page_each_page_is_there_and_fits(page, site, name, widt
     opened(page, (site / "notebooks" / f"{name}.html").as_uri())
     for figure in page.locator(".flipbook").all():
         slider = figure.locator("input")
-        shown = set()
+        shown, said = set(), set()
         for number in range(int(slider.get_attribute("max")) + 1):
             slider.fill(str(number))
             shown.add(bytes_shown(figure))
+            said.add(figure.locator("output").inner_text())
             box = figure.locator("img").bounding_box()
             assert box
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= width
             assert box["width"] > 250
             assert figure.locator("img").get_attribute("alt")
-        assert len(shown) == int(slider.get_attribute("max")) + 1
+        assert len(shown) == len(said) >= int(slider.get_attribute("max"))  # a book may end where it began
         assert figure.get_by_role("button").bounding_box()["height"] >= 40
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert console_errors == []
