@@ -33,7 +33,7 @@ import genai_lib
 from genai_lib import Noise, objectives, pretrained, recipes
 from genai_lib.data import Batches, load
 from genai_lib.data.steps import binarise
-from genai_lib.models.vae import VAE, mlp_vae
+from genai_lib.models.vae import VAE, mlp_vae, reparameterise
 
 SEEDS = range(5)
 BETAS = {
@@ -61,7 +61,7 @@ class Peek(nn.Module):
 def terms(model: VAE, peek: Peek | None, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
     """Distortion (B,) of binarised pictures x, the KL of each dimension (B, Z), and the encoder's means (B, Z)."""
     mu, logvar = model.encode(x)
-    z = mu + (0.5 * logvar).exp() * noise.normal(*mu.shape)
+    z = reparameterise(mu, logvar, noise)
     logits = model.decode(z) if peek is None else model.decode(z) + peek(x)
     return objectives.bernoulli_nll(logits, x), 0.5 * (mu.square() + logvar.exp() - 1 - logvar), mu
 

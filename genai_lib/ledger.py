@@ -98,9 +98,10 @@ def settle(claim: str, effects: Mapping[str, Interval], *, m: float) -> None:
         )
     found = {name: [round(value, DIGITS) for value in effect] for name, effect in effects.items()}
     entry = {"figures": found, "verdict": verdict(effects, m)}
+    held = {key: row[key] for key in entry}
     if os.environ.get(WRITING) == "write":
         rows[claim] = row | entry
         path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    elif entry != {key: row[key] for key in entry}:
-        raise LedgerError(f"{claim}: found {entry}, but {path.name} holds {({key: row[key] for key in entry})}. If the "
-                          "experiment has changed, enter its figures with `make notebooks`, then `make pages`.")  # fmt: skip
+    elif entry != held:
+        raise LedgerError(f"{claim}: found {entry}, but {path.name} holds {held}. If the experiment has changed, enter its "
+                          "figures with `make notebooks`, then `make pages`.")  # fmt: skip

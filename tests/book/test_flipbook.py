@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import base64
-import json
 import time
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from ipywidgets.embed import dependency_state
-from myst_nb.core.render import WIDGET_STATE_MIMETYPE, WIDGET_VIEW_MIMETYPE, sanitize_script_content
 from playwright.sync_api import Locator, Page
+from widget_page import open_figure, write_page
 
 from genai_lib import plotting
 from genai_lib.widgets import Flipbook
 
 ROOT = Path(__file__).resolve().parents[2]
-LOADER = ROOT / "book" / "assets" / "widgets" / "loader.js"
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 WITH_BOOKS = [path.stem for path in CHAPTERS if "Flipbook(" in path.read_text(encoding="utf-8")]
 
@@ -30,29 +27,13 @@ def book() -> Flipbook:
     return Flipbook.of(draw, [1, 2, 5, 8], name="height of a", label=lambda v: f"{v} m", alt=lambda v: f"a bar of {v}", page=1)
 
 
-def embed(kind: str, content: dict) -> str:
-    return f'<script type="{kind}">{sanitize_script_content(json.dumps(content))}</script>'
-
-
 @pytest.fixture
 def address(tmp_path: Path, book: Flipbook) -> str:
-    state = {"version_major": 2, "version_minor": 0, "state": dependency_state([book], drop_defaults=False)}
-    view = {"version_major": 2, "version_minor": 0, "model_id": book.model_id}
-    path = tmp_path / "book.html"
-    path.write_text(f"""<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width"><title>A book</title><script defer src="{LOADER.as_uri()}"></script></head>
-<body><main><h1>A book</h1>{embed(WIDGET_VIEW_MIMETYPE, view)}{embed(WIDGET_VIEW_MIMETYPE, view)}</main>
-{embed(WIDGET_STATE_MIMETYPE, state)}</body></html>""", encoding="utf-8")
-    return path.as_uri()
+    return write_page(tmp_path / "book.html", book, views=[book.model_id] * 2)
 
 
 def opened(page: Page, address: str) -> Locator:
-    page.context.set_offline(True)
-    page.goto(address)
-    figure = page.locator(".flipbook").first
-    figure.wait_for()
-    figure.scroll_into_view_if_needed()
-    return figure
+    return open_figure(page, address, ".flipbook")
 
 
 def bytes_shown(figure: Locator) -> bytes:

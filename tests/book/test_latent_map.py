@@ -7,7 +7,6 @@ the picture against PyTorch at that z.
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,16 +15,14 @@ import numpy as np
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
-from ipywidgets.embed import dependency_state
-from myst_nb.core.render import WIDGET_STATE_MIMETYPE, WIDGET_VIEW_MIMETYPE, sanitize_script_content
 from playwright.sync_api import Browser, Locator, Page
+from widget_page import open_figure, write_page
 
 from genai_lib import data, pretrained
 from genai_lib.models.vae import VAE
 from genai_lib.widgets import LatentMap
 
 ROOT = Path(__file__).resolve().parents[2]
-LOADER = ROOT / "book" / "assets" / "widgets" / "loader.js"
 CHAPTER = "notebooks/06_vae_elbo.html"
 ALLOWED = 2 / 255
 PLACES = [(-2.0, 1.5), (0.0, 0.0), (1.75, -0.5), (0.6, 2.4), (-1.1, -2.2), (2.9, 2.9)]
@@ -45,30 +42,6 @@ def widget(vae: VAE) -> LatentMap:
     return LatentMap.from_model(vae, test.x[:1000], test.y[:1000], z=(0.5, -1.0))
 
 
-def write_page(path: Path, widget: LatentMap, *, views: list[str] | None = None, extra: dict | None = None) -> str:
-    """A page with views of saved widgets, embedded by the book's own means (myst-nb); return its address."""
-    saved = {**dependency_state([widget], drop_defaults=False), **(extra or {})}
-    state = {"version_major": 2, "version_minor": 0, "state": saved}
-
-    def embed(kind: str, content: dict) -> str:
-        return f'<script type="{kind}">{sanitize_script_content(json.dumps(content))}</script>'
-
-    shown = "\n<p>Between two views.</p>\n".join(
-        embed(WIDGET_VIEW_MIMETYPE, {"version_major": 2, "version_minor": 0, "model_id": name})
-        for name in views or [widget.model_id])
-    path.write_text(f"""<!doctype html>
-<html lang="en" data-theme="light">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>A map</title>
-<style>html[data-theme="dark"] body {{ background: #121212; color: #ced6dd; }}</style>
-<script defer src="{LOADER.as_uri()}"></script></head>
-<body><main><h1>A map</h1>
-{shown}
-</main>
-{embed(WIDGET_STATE_MIMETYPE, state)}
-</body></html>""", encoding="utf-8")
-    return path.as_uri()
-
-
 @pytest.fixture
 def own_page(tmp_path: Path, widget: LatentMap) -> str:
     return write_page(tmp_path / "map.html", widget)
@@ -83,13 +56,7 @@ def address(request: pytest.FixtureRequest) -> str:
 
 
 def open_map(page: Page, address: str) -> Locator:
-    """Open a page with no network at all; return its first map."""
-    page.context.set_offline(True)
-    page.goto(address)
-    figure = page.locator(".latent-map").first
-    figure.wait_for()
-    figure.scroll_into_view_if_needed()
-    return figure
+    return open_figure(page, address, ".latent-map")
 
 
 @pytest.fixture
