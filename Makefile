@@ -154,12 +154,13 @@ mutants: $(VENV)/$(STAMP)  ## change models, objectives and metrics in small way
 	$(VENV)/bin/mutmut results
 
 .PHONY: sweep
-sweep: $(VENV)/$(STAMP)  ## run the shipped sweeps again (about an hour)
+sweep: $(VENV)/$(STAMP)  ## run the shipped sweeps again (about three hours)
 	$(PY) benchmarks/k8_autoencoder.py --out genai_lib/data/k8_autoencoder.json
 	$(PY) benchmarks/gan_mlp_passes.py --out genai_lib/data/gan_mlp_passes.json
 	$(PY) benchmarks/k13_conditional.py --out genai_lib/data/k13_conditional.json
 	$(PY) benchmarks/rate_distortion.py --out genai_lib/data/rate_distortion.json
 	$(PY) benchmarks/k5_cost.py --out genai_lib/data/k5_cost.json
+	$(PY) benchmarks/k9_spread.py --out genai_lib/data/k9_spread.json --workers 2
 
 .PHONY: clean
 clean:  ## remove what the commands above have made, environments too

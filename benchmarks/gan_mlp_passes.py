@@ -62,7 +62,7 @@ def main() -> None:
     report = {
         "command": "python benchmarks/gan_mlp_passes.py --out genai_lib/data/gan_mlp_passes.json",
         "made": time.strftime("%Y-%m-%d"),
-        "machine": f"{pretrained.machine()}, torch {torch.__version__.split('+')[0]}",
+        "machine": pretrained.measured_on(),
         "seconds": round(time.perf_counter() - start),
         "settings": {"passes": PASSES, "steps between looks": HALF_PASS, "digits drawn": DRAWN},
         "rows": rows,

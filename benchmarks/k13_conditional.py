@@ -115,7 +115,7 @@ def main() -> None:
         "claim": "K13",
         "command": "python benchmarks/k13_conditional.py --out genai_lib/data/k13_conditional.json",
         "made": time.strftime("%Y-%m-%d"),
-        "machine": ", ".join(filter(None, (pretrained.machine(), f"torch {torch.__version__.split('+')[0]}", options.note))),
+        "machine": pretrained.measured_on(options.note),
         "CPU seconds": round(total),
         "settings": {**EFFORT, "samples": SAMPLES, "samples for KID": SAMPLES // EVERY},
         "rows": rows,

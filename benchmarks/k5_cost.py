@@ -129,7 +129,7 @@ def main() -> None:
         "claim": "K5",
         "command": "python benchmarks/k5_cost.py --out genai_lib/data/k5_cost.json",
         "made": time.strftime("%Y-%m-%d"),
-        "machine": ", ".join(filter(None, (pretrained.machine(), f"torch {torch.__version__.split('+')[0]}", options.note))),
+        "machine": pretrained.measured_on(options.note),
         "settings": {"width": WIDTH, "batch size": BATCH, "learning rates": RATES, "decay": DECAY, "steps": STEPS,
                      "steps between looks": EVERY, "digits drawn": DRAWN, "grid": GRID, "tuning seed": TUNING_SEED},
         "operations a step": {name: operations(name) for name in RATES},

@@ -121,7 +121,7 @@ def main() -> None:
         "claim": "K8",
         "command": "python benchmarks/k8_autoencoder.py --out genai_lib/data/k8_autoencoder.json",
         "made": time.strftime("%Y-%m-%d"),
-        "machine": ", ".join(filter(None, (pretrained.machine(), f"torch {torch.__version__.split('+')[0]}", options.note))),
+        "machine": pretrained.measured_on(options.note),
         "settings": {
             "epochs": EPOCHS, "learning rate": LEARNING_RATE, "codes fitted": CODES,
             "samples": SAMPLES, "samples for KID": SAMPLES // EVERY,

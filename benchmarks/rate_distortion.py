@@ -109,7 +109,7 @@ def main() -> None:
     report: dict[str, Any] = {
         "command": "python benchmarks/rate_distortion.py --out genai_lib/data/rate_distortion.json",
         "made": time.strftime("%Y-%m-%d"),
-        "machine": ", ".join(filter(None, (pretrained.machine(), f"torch {torch.__version__.split('+')[0]}", options.note))),
+        "machine": pretrained.measured_on(options.note),
         "settings": {
             "passes": PASSES, "batch": BATCH, "learning rate": LEARNING_RATE, "warm-up": WARM_UP, "free bits": FREE_BITS
         },

@@ -24,6 +24,22 @@ def test_shapes_and_types(width, batch):
     torch.testing.assert_close(model(x), model.head(features.relu()))
 
 
+def test_four_blocks_halve_the_picture_twice_and_only_the_norms_shift():
+    model, x = build(), Noise(0).uniform(3, 1, 28, 28)
+    sizes = []
+    for start in range(0, 12, 3):
+        convolution, norm, rectifier = model.body[start : start + 3]
+        assert convolution.bias is None  # the norm takes the mean away again
+        assert isinstance(norm, torch.nn.BatchNorm2d)
+        assert isinstance(rectifier, torch.nn.ReLU)
+        x = rectifier(norm(convolution(x)))
+        sizes.append(tuple(x.shape[1:]))
+    assert sizes == [(16, 28, 28), (32, 14, 14), (32, 14, 14), (64, 7, 7)]
+    *_, to_features, standardise = model.body
+    assert to_features.bias is None
+    assert standardise.weight is standardise.bias is None  # so that the features' variance stays 1
+
+
 @given(n=st.sampled_from([1, 2, 3, 5, 7, 11]), seed=st.integers(0, 50))
 def test_the_order_of_the_batch_does_not_matter(n, seed):
     model, x, order = build(), Noise(seed).uniform(n, 1, 28, 28), Noise(seed, 1).permutation(n)
