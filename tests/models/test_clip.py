@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layers import same_layers
+from torch import nn
 
 from genai_lib import Noise
 from genai_lib.models.clip import BUCKETS, CLIP, TextToPicture, TextTower, encode_text, pieces
@@ -142,6 +144,22 @@ def test_a_judged_picture_does_not_depend_on_the_batch():
     torch.testing.assert_close(model.features(x.flip(0)), model.features(x).flip(0))
 
 
+def test_the_towers_layer_by_layer():
+    def halve(before, after):
+        return [nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+
+    model = clip()
+    assert same_layers(model.body, *halve(3, 32), *halve(32, 64), *halve(64, 128), nn.Flatten())
+    assert same_layers(model.picture, nn.Dropout(0.3), nn.Linear(2048, 64))
+    assert same_layers(
+        model.text.layers, nn.LayerNorm(64), nn.Dropout(0.3), nn.Linear(64, 128), nn.SiLU(), nn.Linear(128, 64)
+    )
+    assert model.text.pieces.weight.shape == (BUCKETS, 64)
+    assert model.text.pieces.weight.std().item() == pytest.approx(0.1, rel=0.01)
+    assert model.log_scale.exp().item() == pytest.approx(1 / 0.07)
+    assert [tuple(p.shape) for p in tower(7, width=5).layers.parameters()] == [(5,), (5,), (10, 5), (10,), (7, 10), (7,)]
+
+
 def test_the_towers_are_small():
     assert sum(p.numel() for p in CLIP().parameters()) <= 900_000
 
@@ -203,6 +221,16 @@ def test_guidance_goes_beyond_the_prompt():
     plain, far = (model.sample(1, Noise(0), prompt="cat", steps=1, guidance=g) for g in (1.0, 3.0))
     assert ((far - plain).mean(dim=(2, 3)) * y[:, :3] >= 0).all()  # v points from picture to noise, so −y makes more of y
     assert not torch.equal(far, plain)
+
+
+def test_by_default_guidance_is_3_and_there_are_25_steps(monkeypatch):
+    asked = []
+    monkeypatch.setattr(Diffusion, "sample", lambda self, n, noise, **options: asked.append(options))
+    model = painter(Told())
+    model.sample(1, Noise(0), prompt="cat")
+    model.sample(1, Noise(0))
+    assert (asked[0]["guidance"], asked[0]["steps"]) == (3.0, 25)
+    assert asked[1] == {"steps": 25}
 
 
 def test_without_a_prompt_anything_is_drawn():

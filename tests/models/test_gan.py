@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from layers import same_layers
 from torch import nn
 
 from genai_lib import Noise
@@ -51,6 +54,45 @@ def test_the_fully_connected_pair_is_the_articles():
     gan = mlp_gan()
     shapes = [tuple(p.shape) for p in gan.parameters()]
     assert shapes == [(256, 100), (512, 256), (784, 512), (512, 784), (256, 512), (1, 256)]  # and no biases
+
+
+def test_the_convolutional_pair_layer_by_layer():
+    halve = {"kernel_size": 4, "stride": 2, "padding": 1}
+    gan, leaky = dcgan(), nn.LeakyReLU(0.2)
+    assert same_layers(
+        gan.generator.layers,
+        nn.Linear(64, 6272, bias=False), nn.Unflatten(1, (128, 7, 7)), nn.BatchNorm2d(128), nn.ReLU(),
+        nn.ConvTranspose2d(128, 64, **halve, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
+        nn.ConvTranspose2d(64, 1, **halve), nn.Tanh(),
+    )  # fmt: skip
+    first, second = nn.Conv2d(1, 32, **halve), nn.Conv2d(32, 64, **halve, bias=False)
+    assert same_layers(gan.discriminator.features, first, leaky, second, nn.BatchNorm2d(64), leaky, nn.Flatten())
+    critic, second = dcgan(normalised=False).discriminator, nn.Conv2d(32, 64, **halve)
+    assert same_layers(critic.features, first, leaky, second, nn.Identity(), leaky, nn.Flatten())
+    assert repr(critic.head) == repr(gan.discriminator.head) == repr(nn.Linear(3136, 1))
+
+
+def test_the_fully_connected_pair_layer_by_layer():
+    def dense(*sizes):
+        for before, after in pairwise(sizes):
+            yield from (nn.Linear(before, after, bias=False), nn.LeakyReLU(0.2))
+
+    torch.manual_seed(0)
+    gan = mlp_gan()
+    *hidden, _ = dense(100, 256, 512, 784)
+    assert same_layers(gan.generator.layers, *hidden, nn.Tanh(), nn.Unflatten(1, (1, 28, 28)))
+    assert same_layers(gan.discriminator.features, nn.Flatten(), *dense(784, 512, 256))
+    for weight in gan.parameters():  # He et al. 2015: behind a leaky rectifier a signal keeps its size
+        std = (2 / (1 + 0.2**2) / weight.shape[1]) ** 0.5
+        assert weight.std().item() == pytest.approx(std, rel=6 / (2 * weight.numel()) ** 0.5)  # six standard errors
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_both_players_know_as_many_classes_as_they_were_given(classes):
+    gan = dcgan(classes=classes, width=5, latent=11)
+    tables = [tuple(p.shape) for name, p in gan.named_parameters() if "embedding" in name]
+    assert gan.generator.classes == classes
+    assert tables == ([(3, 11), (3, 490)] if classes else [])
 
 
 def test_the_discriminator_gives_logits_not_probabilities():

@@ -8,6 +8,8 @@ import torch
 from by_heart import learn_by_heart
 from hypothesis import given
 from hypothesis import strategies as st
+from layers import same_layers
+from torch import nn
 
 from genai_lib import Noise
 from genai_lib.models.recurrent import GRU
@@ -32,6 +34,10 @@ def test_one_layer_is_the_equations(seed):
         h = (1 - z) * n + z * h
         logits.append(h @ model.out.weight.T + model.out.bias)
     torch.testing.assert_close(model(tokens), torch.stack(logits, dim=1))
+
+
+def test_by_default_one_layer_of_128():
+    assert same_layers(GRU(7), nn.Embedding(7, 128), nn.GRU(128, 128, 1, batch_first=True), nn.Linear(128, 7))
 
 
 @pytest.mark.parametrize("size, width, layers", [(7, 13, 2), (3, 5, 1), (65, 31, 3)])

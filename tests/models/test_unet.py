@@ -6,6 +6,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from layers import same_layers
+from torch import nn
 
 from genai_lib import Noise
 from genai_lib.models.unet import Block, TimeEmbedding, UNet
@@ -46,6 +48,31 @@ def test_width_and_depth_can_be_chosen(width, depth):
     assert network.down.weight.shape[:2] == (2 * width, width)
     assert network.enter[1].weight.shape[:2] == (width, 4)
     assert len(network.deep) == depth
+
+
+def test_the_network_layer_by_layer():
+    network = UNet()
+    assert same_layers(network.time, TimeEmbedding(64), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 64))
+    assert network.time[0].frequencies.shape == (32,)
+    assert same_layers(network.enter, nn.PixelUnshuffle(2), nn.Conv2d(4, 32, 3, padding=1))
+    assert repr(network.down) == repr(nn.Conv2d(32, 64, 3, stride=2, padding=1))
+    assert same_layers(network.up, nn.Conv2d(64, 32, 1), nn.Upsample(scale_factor=2))
+    assert same_layers(network.leave, nn.GroupNorm(8, 32), nn.SiLU(), nn.Conv2d(32, 4, 3, padding=1), nn.PixelShuffle(2))
+    assert repr(network.keep) == repr(nn.Linear(64, 1))
+    assert [repr(block) for block in (network.fall, network.rise)] == [repr(Block(32, 64))] * 2
+    assert same_layers(network.deep, Block(64, 64))
+    assert (network.condition, network.classes, network.features) == (None, 0, 0)
+    assert repr(UNet(classes=10).condition) == repr(nn.Embedding(11, 64))  # one more: no class
+    assert repr(UNet(features=5).condition) == repr(nn.Linear(5, 64))
+
+
+@pytest.mark.parametrize("channels, groups", [(32, 8), (8, 8), (12, 4), (6, 2), (7, 1)])
+def test_a_block_layer_by_layer(channels, groups):
+    block, keeps = Block(channels, 5), nn.Conv2d(channels, channels, 3, padding=1)
+    assert repr(block.steer) == repr(nn.Linear(5, 2 * channels))
+    assert same_layers(block.before, nn.GroupNorm(groups, channels), nn.SiLU(), keeps)  # eight groups, if they divide
+    assert repr(block.norm) == repr(nn.GroupNorm(groups, channels))
+    assert same_layers(block.after, nn.SiLU(), keeps)
 
 
 def test_the_network_of_the_digits_is_small():

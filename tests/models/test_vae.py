@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from layers import same_layers
 from scipy import stats
+from torch import nn
 from torch.nn import functional as F
 
 from genai_lib import Noise, objectives
@@ -61,6 +65,39 @@ def test_shapes_types_and_ranges(name, latent, batch):
         assert ((pictures >= 0) & (pictures <= 1)).all()
     assert not drawn.requires_grad
     torch.testing.assert_close(rebuilt, model.decode(mu).sigmoid())
+
+
+def dense(*sizes):
+    """Linear layers with a ReLU between each two."""
+    layers = [nn.Linear(before, after) for before, after in pairwise(sizes)]
+    return [layer for each in layers for layer in (each, nn.ReLU())][:-1]
+
+
+@pytest.mark.parametrize("model, into, out_of", [
+    (mlp_vae(), [nn.Flatten(), *dense(784, 400, 40)], dense(20, 400, 784)),
+    (map_vae(), [nn.Flatten(), *dense(784, 512, 256, 4)], dense(2, 64, 64, 784)),
+    (conditional_vae(), dense(794, 400, 20), dense(20, 400, 784)),
+], ids=["mlp", "map", "conditional"])  # fmt: skip
+def test_the_fully_connected_vaes_layer_by_layer(model, into, out_of):
+    assert same_layers(model.encoder, *into)
+    assert same_layers(model.decoder, *out_of, nn.Unflatten(1, (1, 28, 28)))
+
+
+@pytest.mark.parametrize("size, last", [(28, 3), (32, 4)])
+def test_the_convolutional_vae_layer_by_layer(size, last):
+    halve, model = {"kernel_size": 4, "stride": 2, "padding": 1}, conv_vae(size=size)
+    deepest, silu = halve | {"kernel_size": last}, nn.SiLU()
+    assert same_layers(
+        model.encoder,
+        nn.Conv2d(1, 32, **halve), silu, nn.Conv2d(32, 64, **halve), silu, nn.Conv2d(64, 128, **deepest), silu,
+        nn.Flatten(), nn.Linear(2048, 64),
+    )  # fmt: skip
+    assert same_layers(
+        model.decoder,
+        nn.Linear(32, 2048), silu, nn.Unflatten(1, (128, 4, 4)),
+        nn.ConvTranspose2d(128, 64, **deepest), silu, nn.ConvTranspose2d(64, 32, **halve), silu,
+        nn.ConvTranspose2d(32, 32, **halve), silu, nn.Conv2d(32, 1, 3, padding=1),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("latent, width", [(3, 11), (7, 5)])
