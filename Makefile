@@ -28,7 +28,7 @@ STAMP   = .made-by-make
 # Two test processes are faster than one only if each keeps to one thread; two threads each would be four times slower.
 TWO_PROCESSES = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 TWO_THREADS   = OMP_NUM_THREADS=2 MKL_NUM_THREADS=2 TQDM_DISABLE=1
-NBVAL         = $(PY) -m pytest --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout 120 -q
+NBVAL         = $(PY) -m pytest --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout 300 -q
 
 # ---------------------------------------------------------------- environments
 
@@ -111,7 +111,7 @@ check: $(VENV)/$(STAMP) browser  ## the tests, those of the built site among the
 
 .PHONY: notebooks-check
 notebooks-check: $(VENV)/$(STAMP)  ## run every notebook again and compare each output with the committed one
-	$(TWO_THREADS) $(NBVAL) $(NOTEBOOKS)
+	$(TWO_PROCESSES) TQDM_DISABLE=1 $(NBVAL) -n 2 --dist loadfile $(NOTEBOOKS)
 
 .PHONY: paths
 paths: $(VENV)/$(STAMP)  ## the same on a CPU without AVX, with one thread: do the numbers survive?
@@ -161,6 +161,7 @@ sweep: $(VENV)/$(STAMP)  ## run the shipped sweeps again (about three hours)
 	$(PY) benchmarks/rate_distortion.py --out genai_lib/data/rate_distortion.json
 	$(PY) benchmarks/k5_cost.py --out genai_lib/data/k5_cost.json
 	$(PY) benchmarks/k9_spread.py --out genai_lib/data/k9_spread.json --workers 2
+	$(PY) benchmarks/k11_parallel.py --out genai_lib/data/k11_parallel.json
 
 .PHONY: clean
 clean:  ## remove what the commands above have made, environments too

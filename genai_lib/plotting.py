@@ -343,6 +343,24 @@ def decoded_map(
     return _label(ax, title, "$z_1$", "$z_2$")
 
 
+@_styled
+def heatmap(
+    values: Tensor, *, rows: Sequence[str] = (), columns: Sequence[str] = (), title: str = "", xlabel: str = "",
+    ylabel: str = "", kind: str = "latent", ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """Show a table of numbers (R, C), 0 or larger, as squares: white for 0, the colour of its kind for the largest.
+
+    `rows` and `columns` name its rows, from top to bottom, and its columns.
+    """
+    ax = panels(width=6.0, height=0.7 + 5.6 * values.shape[0] / values.shape[1])[0] if ax is None else ax
+    shades = LinearSegmentedColormap.from_list(kind, ["white", _meaning(kind)])
+    ax.imshow(_array(values), cmap=shades, vmin=0, interpolation="nearest", aspect="equal")
+    ax.set(xticks=range(len(columns)), xticklabels=columns, yticks=range(len(rows)), yticklabels=rows)
+    ax.tick_params(length=0, labelsize=7)
+    ax.grid(False)
+    return _label(ax, title, xlabel, ylabel)
+
+
 def _array(values: Tensor | Sequence[float] | np.ndarray) -> np.ndarray:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 

@@ -270,6 +270,21 @@ def test_a_decoded_map_puts_each_picture_where_its_code_is(side):
     assert drawn(ax).std() > 0
 
 
+def test_a_heatmap_shows_each_number_in_its_place():
+    values = torch.tensor([[0.0, 2.0, 1.0], [4.0, 0.0, 3.0]])
+    ax = plotting.heatmap(values, rows="ab", columns="xyz", title="t", xlabel="x", ylabel="y", kind="judge")
+    image = ax.images[0]
+    assert np.array_equal(image.get_array(), values)
+    assert to_hex(image.cmap(image.norm(0.0))) == "#ffffff"
+    assert to_hex(image.cmap(image.norm(4.0))).upper() == plotting.JUDGE
+    assert [label.get_text() for label in (*ax.get_yticklabels(), *ax.get_xticklabels())] == list("abxyz")
+    assert (ax.get_title(loc="left"), ax.get_xlabel(), ax.get_ylabel()) == ("t", "x", "y")
+    given = plotting.panels()[0]
+    assert plotting.heatmap(values, ax=given) is given
+    assert not given.get_xticklabels()
+    assert drawn(ax).std() > 0
+
+
 def test_everything_can_be_drawn_on_given_axes():
     x, z = Noise(0).uniform(3, 1, 2, 2), Noise(1).normal(3, 2)
     ways = [
