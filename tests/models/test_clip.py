@@ -20,7 +20,9 @@ from genai_lib.models.unet import UNet
 
 def test_the_pieces_of_a_text():
     assert pieces("Red") == ["‹red›", "‹re", "red", "ed›"]
-    assert pieces("红心") == ["红", "心", "红心"]
+    assert pieces("红心形") == ["红", "心", "形", "红心", "心形"]
+    assert pieces("一二") == ["一", "二", "一二"]  # the first character of the block
+    assert pieces("\u9fff") == ["\u9fff"]  # the last
     assert pieces("a b2, 猫!") == ["‹a›", "‹b2›", "‹b2", "b2›", "猫"]
     assert pieces("cd光盘") == [*pieces("cd"), *pieces("光盘")]
     assert pieces("?! – _ ") == pieces("") == []
