@@ -162,6 +162,7 @@ sweep: $(VENV)/$(STAMP)  ## run the shipped sweeps again (about three hours)
 	$(PY) benchmarks/k5_cost.py --out genai_lib/data/k5_cost.json
 	$(PY) benchmarks/k9_spread.py --out genai_lib/data/k9_spread.json --workers 2
 	$(PY) benchmarks/k11_parallel.py --out genai_lib/data/k11_parallel.json
+	$(PY) benchmarks/diffusion_steps.py --out genai_lib/data/diffusion_steps.json
 
 .PHONY: clean
 clean:  ## remove what the commands above have made, environments too
