@@ -257,6 +257,37 @@ def test_the_best_of_several_starts_is_kept(seed):
     assert len({run[0][-1] for run in alone}) == 4
 
 
+@pytest.fixture
+def asked(monkeypatch):
+    """What `fit` hands to `maximise` as random beginnings, and to `climb`, which does nothing here."""
+    seen = []
+    monkeypatch.setattr(HiddenMarkovModel, "maximise", lambda self, *counts, **options: seen.append((*counts, options)))
+    monkeypatch.setattr("genai_lib.models.hmm.climb", lambda expect, maximise, **options: seen.append(options) or [0.0])
+    return seen
+
+
+def test_a_start_is_random_everywhere(asked):
+    """Rows that begin alike stay alike: two states that nothing tells apart are one."""
+    HiddenMarkovModel(S, V).fit(sequences(0), Noise(0), starts=2)
+    (first, smoothing), _, (second, _), _ = asked
+    assert [tuple(table.shape) for table in first] == [(S,), (S, S), (S, V)]
+    assert smoothing == {"smoothing": 0.1}
+    assert not torch.equal(first[1], second[1])
+
+
+def test_how_long_it_fits_by_default(asked):
+    HiddenMarkovModel(S, V).fit(sequences(0), Noise(0))
+    assert asked[1] == {"steps": 50, "tolerance": 1e-3}
+
+
+def test_by_default_a_hundredth_of_a_count_is_added():
+    x = torch.cat([sequences(0), torch.full((1, T), -1).index_fill(1, torch.tensor([0]), 2)])  # one row has a single symbol
+    default, given, other = (HiddenMarkovModel(S, V) for _ in range(3))
+    history = default.fit(x, Noise(0), steps=3)
+    assert given.fit(x, Noise(0), steps=3, smoothing=0.01) == history
+    assert other.fit(x, Noise(0), steps=3, smoothing=0.02) != history
+
+
 def test_smoothing_leaves_nothing_impossible():
     x, model = torch.zeros(7, T, dtype=torch.int64), HiddenMarkovModel(S, V)
     model.fit(x, Noise(0), smoothing=0.01)
