@@ -470,6 +470,23 @@ def test_by_default_a_sample_asks_the_network_fifty_times_from_noise_to_picture(
     assert times[-1, 0] == (0 if model == "flow" else 0.02)  # diffusion's last step starts at t = 2 of 100
 
 
+@pytest.mark.parametrize("push, colour", [(-9.0, 1.0), (9.0, 0.0)])
+def test_a_flow_that_runs_too_far_still_ends_as_a_picture(push, colour):
+    model = Flow(Function(lambda x, t, y: torch.full_like(x, push)), shape=(1, 5, 3))
+    assert (model.sample(7, Noise(0), steps=3) == colour).all()
+
+
+def test_by_default_a_step_keeps_pictures_in_range_and_takes_no_fresh_noise():
+    q, t = Schedule(T=11), torch.full((7,), 6)
+    x, eps, z = (3 * Noise(0, i).normal(7, 5, 3) for i in range(3))
+    assert torch.equal(ddpm_step(q, x, t, eps, z), ddpm_step(q, x, t, eps, z, clip=True))
+    assert not torch.equal(ddpm_step(q, x, t, eps, z), ddpm_step(q, x, t, eps, z, clip=False))
+    default = ddim_step(q, x, t, eps, z, s=t - 2)
+    assert torch.equal(default, ddim_step(q, x, t, eps, z, s=t - 2, eta=0.0, clip=True))
+    for other in ({"eta": 1.0}, {"clip": False}):
+        assert not torch.equal(default, ddim_step(q, x, t, eps, z, s=t - 2, **other))
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_the_same_key_draws_the_same_pictures(model):
     built = MODELS[model]((1, 3, 7))
