@@ -29,7 +29,6 @@ from torch import Tensor
 import genai_lib
 from genai_lib import Noise, metrics, pretrained
 from genai_lib.data import load
-from genai_lib.models.diffusion import flow
 
 DIGITS, AT_ONCE, REAL = 500, 100, 2_000
 WAYS = [
@@ -41,22 +40,17 @@ WAYS = [
 ]
 
 
-def draw(way: str, steps: int, guidance: float, y: Tensor, noise: Noise) -> Tensor:
+def draw(model: Any, way: str, steps: int, guidance: float, y: Tensor, noise: Noise) -> Tensor:
     """Digits of the classes y (N,), in one of the ways: (N, 1, 28, 28) in [0, 1]."""
-    if way in ("DDIM", "DDPM"):
-        model: Any = pretrained.load("diffusion")
-        return model.sample(len(y), noise, y=y, guidance=guidance, steps=steps, eta=float(way == "DDPM"))
-    model = pretrained.load("flow")
-    x = flow(model.network, noise.normal(len(y), *model.shape), y=y, guidance=guidance, steps=steps, heun=way == "Heun")
-    return ((x + 1) / 2).clamp(0, 1)
+    method = {"eta": float(way == "DDPM")} if way in ("DDIM", "DDPM") else {"heun": way == "Heun"}
+    return model.sample(len(y), noise, y=y, guidance=guidance, steps=steps, **method)
 
 
-def one_way(way: str, steps: int, guidance: float) -> dict[str, Any]:
-    """Draw and judge."""
-    judge: Any = pretrained.load("classifier")
-    real = metrics.in_batches(judge.features, load("mnist", "test").x[:REAL])
+def one_way(way: str, steps: int, guidance: float, judge: Any, real: Tensor) -> dict[str, Any]:
+    """Draw and judge, beside the real digits' features (N, F)."""
+    model = pretrained.load("diffusion" if way in ("DDIM", "DDPM") else "flow")
     start, y = time.process_time(), torch.arange(10).repeat(AT_ONCE // 10)
-    drawn = torch.cat([draw(way, steps, guidance, y, Noise(0, part)) for part in range(DIGITS // AT_ONCE)])
+    drawn = torch.cat([draw(model, way, steps, guidance, y, Noise(0, part)) for part in range(DIGITS // AT_ONCE)])
     seconds = time.process_time() - start
     made, asked = metrics.in_batches(judge.features, drawn), y.repeat(DIGITS // AT_ONCE)
     likeness = metrics.precision_recall(real[:DIGITS], made)
@@ -86,11 +80,13 @@ def main() -> None:
     }
     if options.out.exists():
         report["rows"] = json.loads(options.out.read_text(encoding="utf-8"))["rows"]
+    judge: Any = pretrained.load("classifier")
+    real = metrics.in_batches(judge.features, load("mnist", "test").x[:REAL])
     done = {(row["way"], row["steps"], row["guidance"]) for row in report["rows"]}
     for way in WAYS:
         if way in done:
             continue
-        report["rows"].append(one_way(*way))
+        report["rows"].append(one_way(*way, judge, real))
         print(json.dumps(report["rows"][-1]), flush=True)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -264,9 +264,11 @@ class Flow(nn.Module):
         t, eps = noise.uniform(len(x0)), noise.normal(*x0.shape)
         return torch.lerp(x0, eps, _beside(t, x0)), t, eps - x0
 
-    def sample(self, n: int, noise: Noise, *, y: Tensor | None = None, guidance: float = 1.0, steps: int = 25) -> Tensor:
-        """Draw n pictures with `flow` and Heun's method: (n, C, H, W) in [0, 1]; y as in `Diffusion.sample`."""
+    def sample(
+        self, n: int, noise: Noise, *, y: Tensor | None = None, guidance: float = 1.0, steps: int = 25, heun: bool = True
+    ) -> Tensor:
+        """Draw n pictures with `flow`: (n, C, H, W) in [0, 1]; y as in `Diffusion.sample`."""
         x = noise.normal(n, *self.shape)
         y = _any_class(self.network, n, noise) if y is None else y
-        x = flow(self.network, x, y=y, guidance=guidance, steps=steps)
+        x = flow(self.network, x, y=y, guidance=guidance, steps=steps, heun=heun)
         return ((x + 1) / 2).clamp(0, 1)

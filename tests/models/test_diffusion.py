@@ -476,6 +476,15 @@ def test_a_flow_that_runs_too_far_still_ends_as_a_picture(push, colour):
     assert (model.sample(7, Noise(0), steps=3) == colour).all()
 
 
+@pytest.mark.parametrize("heun", [True, False])
+def test_a_flow_samples_by_either_method(heun):
+    model = MODELS["flow"]((1, 5, 3))
+    drawn = model.sample(7, Noise(0), steps=3, heun=heun)
+    expected = flow(model.network, Noise(0).normal(7, 1, 5, 3), steps=3, heun=heun)
+    assert torch.equal(drawn, ((expected + 1) / 2).clamp(0, 1))
+    assert torch.equal(model.sample(7, Noise(0), steps=3), drawn) is heun  # Heun's is the default
+
+
 def test_by_default_a_step_keeps_pictures_in_range_and_takes_no_fresh_noise():
     q, t = Schedule(T=11), torch.full((7,), 6)
     x, eps, z = (3 * Noise(0, i).normal(7, 5, 3) for i in range(3))
