@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 import genai_lib
-from genai_lib import Noise, metrics, pretrained
+from genai_lib import Noise, metrics, pretrained, sweep
 from genai_lib.data import load
 
 DIGITS, AT_ONCE, REAL = 500, 100, 2_000
@@ -71,15 +71,11 @@ def main() -> None:
     parser.add_argument("--note", default="", help="added to the machine in the report, e.g. 'shared with other work'")
     options = parser.parse_args()
     genai_lib.setup(seed=0)
-    report: dict[str, Any] = {
-        "command": "python benchmarks/diffusion_steps.py --out genai_lib/data/diffusion_steps.json",
-        "made": time.strftime("%Y-%m-%d"),
-        "machine": pretrained.measured_on(options.note),
+    report = sweep.reopen(options.out, lambda: {
+        **sweep.head("diffusion_steps", options.note),
         "weights": {name: pretrained.card(name)["sha256"] for name in ("diffusion", "flow")},
         "rows": [],
-    }
-    if options.out.exists():
-        report["rows"] = json.loads(options.out.read_text(encoding="utf-8"))["rows"]
+    })  # fmt: skip
     judge: Any = pretrained.load("classifier")
     real = metrics.in_batches(judge.features, load("mnist", "test").x[:REAL])
     done = {(row["way"], row["steps"], row["guidance"]) for row in report["rows"]}
@@ -88,8 +84,7 @@ def main() -> None:
             continue
         report["rows"].append(one_way(*way, judge, real))
         print(json.dumps(report["rows"][-1]), flush=True)
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        sweep.save(report, options.out)
 
 
 if __name__ == "__main__":

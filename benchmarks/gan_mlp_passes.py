@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 import genai_lib
-from genai_lib import metrics, pretrained, recipes
+from genai_lib import metrics, pretrained, recipes, sweep
 from genai_lib.callbacks import Every
 from genai_lib.data import load
 from genai_lib.noise import Noise
@@ -60,14 +60,12 @@ def main() -> None:
         rows.append({"seed": seed, **one_run(seed)})
         print(json.dumps(rows[-1]), flush=True)
     report = {
-        "command": "python benchmarks/gan_mlp_passes.py --out genai_lib/data/gan_mlp_passes.json",
-        "made": time.strftime("%Y-%m-%d"),
-        "machine": pretrained.measured_on(),
+        **sweep.head("gan_mlp_passes"),
         "seconds": round(time.perf_counter() - start),
         "settings": {"passes": PASSES, "steps between looks": HALF_PASS, "digits drawn": DRAWN},
         "rows": rows,
     }
-    options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    sweep.save(report, options.out)
 
 
 if __name__ == "__main__":

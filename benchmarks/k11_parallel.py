@@ -29,7 +29,7 @@ from typing import Any
 import torch
 
 import genai_lib
-from genai_lib import pretrained, recipes
+from genai_lib import recipes, sweep
 from genai_lib.compression import Forgetful
 from genai_lib.models.gpt import GPT, GPTConfig, LanguageModel
 from genai_lib.models.recurrent import GRU
@@ -121,21 +121,19 @@ def main() -> None:
         return
     if options.out is None:
         parser.error("--out is needed, except with --tune")
-    report: dict[str, Any] = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {
+    report = sweep.reopen(options.out, lambda: {
         "claim": "K11",
-        "command": "python benchmarks/k11_parallel.py --out genai_lib/data/k11_parallel.json",
-        "made": time.strftime("%Y-%m-%d"),
-        "machine": pretrained.measured_on(options.note),
+        **sweep.head("k11_parallel", options.note),
         "settings": {"lengths": LENGTHS, "batch size": BATCH, "GRU width": WIDTH, "epochs": EPOCHS, "learning rates": RATES,
                      "grid": GRID, "tuning seed": TUNING_SEED},
         "parameters": {name: sum(p.numel() for p in build(CONTEXT).parameters()) for name, build in BUILD.items()},
         "quality": [],
         "rounds": [],
-    }  # fmt: skip
+    })  # fmt: skip
 
     def keep(row: dict[str, Any], place: str) -> None:
         report[place].append(row)
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        sweep.save(report, options.out)
         print(json.dumps(row), flush=True)
 
     for number in ROUNDS:

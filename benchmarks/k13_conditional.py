@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 import genai_lib
-from genai_lib import metrics, pretrained, recipes
+from genai_lib import metrics, pretrained, recipes, sweep
 from genai_lib.data import load
 from genai_lib.models.pca import PCA
 from genai_lib.noise import Noise
@@ -113,15 +113,12 @@ def main() -> None:
         print(json.dumps(rows[-1]), flush=True)
     report = {
         "claim": "K13",
-        "command": "python benchmarks/k13_conditional.py --out genai_lib/data/k13_conditional.json",
-        "made": time.strftime("%Y-%m-%d"),
-        "machine": pretrained.measured_on(options.note),
+        **sweep.head("k13_conditional", options.note),
         "CPU seconds": round(total),
         "settings": {**EFFORT, "samples": SAMPLES, "samples for KID": SAMPLES // EVERY},
         "rows": rows,
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    sweep.save(report, options.out)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import genai_lib
-from genai_lib import metrics, pretrained
+from genai_lib import metrics, pretrained, sweep
 from genai_lib.callbacks import EMA, Every
 from genai_lib.data import Batches, load
 from genai_lib.models.gan import GAN, dcgan
@@ -125,22 +125,20 @@ def main() -> None:
         return
     if options.out is None:
         parser.error("--out is needed, except with --tune")
-    report = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {
+    report = sweep.reopen(options.out, lambda: {
         "claim": "K5",
-        "command": "python benchmarks/k5_cost.py --out genai_lib/data/k5_cost.json",
-        "made": time.strftime("%Y-%m-%d"),
-        "machine": pretrained.measured_on(options.note),
+        **sweep.head("k5_cost", options.note),
         "settings": {"width": WIDTH, "batch size": BATCH, "learning rates": RATES, "decay": DECAY, "steps": STEPS,
                      "steps between looks": EVERY, "digits drawn": DRAWN, "grid": GRID, "tuning seed": TUNING_SEED},
         "operations a step": {name: operations(name) for name in RATES},
         "processor seconds a step": {precision: seconds_a_step(precision) for precision in ("fp32", "bf16")},
         "rows": [],
-    }  # fmt: skip
+    })  # fmt: skip
     for seed in SEEDS:
         if seed not in [row["seed"] for row in report["rows"]]:
             report["rows"].append({"seed": seed, **{name: run(name, seed, rate) for name, rate in RATES.items()}})
             print(json.dumps(report["rows"][-1]), flush=True)
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        sweep.save(report, options.out)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ import torch
 from torch import Tensor
 
 import genai_lib
-from genai_lib import metrics, pretrained, recipes
+from genai_lib import metrics, pretrained, recipes, sweep
 from genai_lib.data import load
 from genai_lib.models.mixture import GaussianMixture, PictureMixture
 from genai_lib.models.pca import PCA
@@ -119,17 +118,14 @@ def main() -> None:
         print(json.dumps(row), flush=True)
     report = {
         "claim": "K8",
-        "command": "python benchmarks/k8_autoencoder.py --out genai_lib/data/k8_autoencoder.json",
-        "made": time.strftime("%Y-%m-%d"),
-        "machine": pretrained.measured_on(options.note),
+        **sweep.head("k8_autoencoder", options.note),
         "settings": {
             "epochs": EPOCHS, "learning rate": LEARNING_RATE, "codes fitted": CODES,
             "samples": SAMPLES, "samples for KID": SAMPLES // EVERY,
         },
         "rows": rows,
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    sweep.save(report, options.out)
 
 
 if __name__ == "__main__":

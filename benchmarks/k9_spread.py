@@ -18,7 +18,6 @@ Rows are written as they come; a file that has some is completed. `--workers 2` 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -30,7 +29,7 @@ import torch
 from tqdm import tqdm
 
 import genai_lib
-from genai_lib import metrics, pretrained
+from genai_lib import metrics, pretrained, sweep
 from genai_lib.callbacks import EMA
 from genai_lib.data import Batches, load
 from genai_lib.models.gan import dcgan
@@ -102,16 +101,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, a thread each (default: 1)")
     parser.add_argument("--note", default="", help="added to the machine in the report, e.g. 'shared with other work'")
     options = parser.parse_args()
-    report = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {
+    report = sweep.reopen(options.out, lambda: {
         "claim": "K9, K10",
-        "command": "python benchmarks/k9_spread.py --out genai_lib/data/k9_spread.json",
-        "made": time.strftime("%Y-%m-%d"),
-        "machine": pretrained.measured_on(options.note),
+        **sweep.head("k9_spread", options.note),
         "settings": {
             "width": WIDTH, "batch size": BATCH, "steps": STEPS, "decay": DECAY, "digits drawn": DRAWN, "precision": "bf16",
         },
         "rows": [],
-    }  # fmt: skip
+    })  # fmt: skip
     done = {(row["family"], row["rate"], row["seed"]) for row in report["rows"]}
     jobs = [(family, rate, seed) for seed in SEEDS for rate in RATES for family in FAMILIES]
     order = {job: place for place, job in enumerate(jobs)}
@@ -121,9 +118,7 @@ def main() -> None:
         for run in tqdm(as_completed(runs), total=len(runs), unit="run", disable=False):
             report["rows"].append(run.result())
             report["rows"].sort(key=lambda row: order[row["family"], row["rate"], row["seed"]])
-            half = options.out.with_suffix(".half-written")
-            half.write_text(json.dumps(report) + "\n", encoding="utf-8")
-            half.replace(options.out)
+            sweep.save(report, options.out)
 
 
 if __name__ == "__main__":

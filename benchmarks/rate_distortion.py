@@ -22,7 +22,6 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +29,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 import genai_lib
-from genai_lib import Noise, objectives, pretrained, recipes
+from genai_lib import Noise, objectives, recipes, sweep
 from genai_lib.data import Batches, load
 from genai_lib.data.steps import binarise
 from genai_lib.models.vae import VAE, mlp_vae, reparameterise
@@ -106,17 +105,13 @@ def main() -> None:
     parser.add_argument("--note", default="", help="added to the machine in the report, e.g. 'shared with other work'")
     options = parser.parse_args()
     genai_lib.setup(seed=0)
-    report: dict[str, Any] = {
-        "command": "python benchmarks/rate_distortion.py --out genai_lib/data/rate_distortion.json",
-        "made": time.strftime("%Y-%m-%d"),
-        "machine": pretrained.measured_on(options.note),
+    report = sweep.reopen(options.out, lambda: {
+        **sweep.head("rate_distortion", options.note),
         "settings": {
             "passes": PASSES, "batch": BATCH, "learning rate": LEARNING_RATE, "warm-up": WARM_UP, "free bits": FREE_BITS
         },
         "rows": [],
-    }
-    if options.out.exists():
-        report["rows"] = json.loads(options.out.read_text(encoding="utf-8"))["rows"]
+    })  # fmt: skip
     done = {(row["kind"], row["beta"], row["seed"]) for row in report["rows"]}
     for seed in SEEDS:
         for kind, beta in ((kind, beta) for kind, betas in BETAS.items() for beta in betas):
@@ -127,8 +122,7 @@ def main() -> None:
             row["processor seconds"] = round(time.process_time() - start, 1)
             report["rows"].append(row)
             print(json.dumps(row), flush=True)
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            sweep.save(report, options.out)
 
 
 if __name__ == "__main__":

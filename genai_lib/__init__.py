@@ -16,6 +16,7 @@ Floors, lowest first; a file imports only from floors below its own::
     recipes      named runs: data + model + players + schedule + the quality to expect
     speed        what a training step costs
     pretrained   weights of recipes, each with a card
+    sweep        reports of long experiments, whole after every row
     export       a model as one ONNX file, and drawing from it
     compression  smaller models, and what that costs
     plotting     the figures, one palette

@@ -259,13 +259,6 @@ def test_a_machine_with_a_gpu_says_which(monkeypatch):
     assert pretrained.machine() == "A GPU"
 
 
-def test_a_report_says_on_what_it_was_measured(monkeypatch):
-    monkeypatch.setattr(pretrained, "machine", lambda: "A machine")
-    monkeypatch.setattr(torch, "__version__", "9.9.9+cpu")
-    assert pretrained.measured_on() == "A machine, torch 9.9.9"
-    assert pretrained.measured_on("at night") == "A machine, torch 9.9.9, at night"
-
-
 def test_without_a_classifier_there_is_no_judge(monkeypatch):
     monkeypatch.setattr(pretrained, "names", lambda: ["dcgan"])
     assert pretrained.judge() is None

@@ -268,7 +268,6 @@ class Flow(nn.Module):
         self, n: int, noise: Noise, *, y: Tensor | None = None, guidance: float = 1.0, steps: int = 25, heun: bool = True
     ) -> Tensor:
         """Draw n pictures with `flow`: (n, C, H, W) in [0, 1]; y as in `Diffusion.sample`."""
-        x = noise.normal(n, *self.shape)
-        y = _any_class(self.network, n, noise) if y is None else y
+        x, y = noise.normal(n, *self.shape), _any_class(self.network, n, noise) if y is None else y
         x = flow(self.network, x, y=y, guidance=guidance, steps=steps, heun=heun)
         return ((x + 1) / 2).clamp(0, 1)

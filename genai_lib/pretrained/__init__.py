@@ -151,8 +151,3 @@ def machine() -> str:
         return torch.cuda.get_device_name()
     cpu = torch.cpu.get_capabilities().get("cpu_name", platform.machine())
     return f"{cpu}, {torch.get_num_threads()} threads"
-
-
-def measured_on(note: str = "") -> str:
-    """What a sweep's report keeps: the machine, torch's version, and a note such as ``"shared with other work"``."""
-    return ", ".join(filter(None, (machine(), f"torch {torch.__version__.split('+')[0]}", note)))
