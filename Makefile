@@ -167,6 +167,13 @@ sweep: $(VENV)/$(STAMP)  ## run the shipped sweeps again (about three hours)
 	$(PY) benchmarks/k9_spread.py --out genai_lib/data/k9_spread.json --workers 2
 	$(PY) benchmarks/k11_parallel.py --out genai_lib/data/k11_parallel.json
 	$(PY) benchmarks/diffusion_steps.py --out genai_lib/data/diffusion_steps.json
+	$(PY) benchmarks/k6_realism.py --out genai_lib/data/k6_realism.json
+	$(PY) benchmarks/k7_text.py --out genai_lib/data/k7_text.json
+	$(PY) benchmarks/data_is_key.py --out genai_lib/data
+
+.PHONY: table
+table: $(VENV)/$(STAMP)  ## every generator of digits on one table, held to its card (ten minutes; finished rows are kept)
+	$(PY) benchmarks/big_table.py --out genai_lib/data/big_table.json
 
 .PHONY: clean
 clean:  ## remove what the commands above have made, environments too

@@ -36,6 +36,7 @@ FIGURES = {
     "diffusion": {"fid", "kid", "asked digit seen"},
     "flow": {"fid", "kid", "asked digit seen"},
     "mixture-binary": {"log-likelihood, binarised", "fid", "kid"},
+    "gpt-pixels": {"log-likelihood, binarised", "fid", "kid"},
     "ngram": {"bits per character"},
     "hmm": {"bits per character"},
     "gru": {"bits per character"},
@@ -199,6 +200,7 @@ def test_the_shipped_weights_are_good_enough():
     assert measured("dcgan")["fid"] < measured("mixture")["fid"]  # a network must beat the baseline
     assert measured("diffusion")["fid"] < measured("dcgan")["fid"]
     assert measured("diffusion")["asked digit seen"] >= 0.98
+    assert measured("gpt-pixels")["log-likelihood, binarised"] >= measured("mixture-binary")["log-likelihood, binarised"] + 40
     assert measured("gpt")["bits per character"] <= measured("ngram")["bits per character"] - 0.25
     assert measured("gpt")["bits per character"] < measured("gru")["bits per character"] < measured("hmm")["bits per character"]
 

@@ -429,7 +429,7 @@ def test_the_real_digits_are_the_floor(fewer_digits):
 def test_without_a_judge_only_what_needs_none_is_measured(name, fewer_digits):
     product = RECIPES[name].product(RECIPES[name].build()).eval()
     keys = {"classifier": {"accuracy"}, "autoencoder": {"squared error"}, "vae-mlp": {"elbo"}, "vae-map": {"elbo"},
-            "mixture-binary": {"log-likelihood, binarised"}}  # fmt: skip
+            "mixture-binary": {"log-likelihood, binarised"}, "gpt-pixels": {"log-likelihood, binarised"}}  # fmt: skip
     found = RECIPES[name].quality(product, None)
     assert set(found) == keys.get(name, set())
     assert all(math.isfinite(value) for value in found.values())

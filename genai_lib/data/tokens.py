@@ -1,4 +1,7 @@
-"""Text as whole numbers from 0 to size − 1, (N,) int64: a token a character, or a token a frequent piece of a word."""
+"""Text as whole numbers from 0 to size − 1, (N,) int64: a token a character, or a token a frequent piece of a word.
+
+Black-and-white pictures too: a token a small square of pixels, square after square as one reads.
+"""
 
 from __future__ import annotations
 
@@ -59,6 +62,35 @@ class BytePairs:
 
 
 Tokeniser = Characters | BytePairs  # either has a size, encodes a text as (N,) int64, and decodes that to the same text
+
+
+class Patches:
+    """Black-and-white pictures in squares of side × side pixels, row by row: `length` tokens a picture, of `size` kinds.
+
+    The pixels of a square, in reading order, are the bits of its token, the first the lowest: 0 is all black.
+    """
+
+    def __init__(self, height: int, width: int, *, side: int = 2) -> None:
+        if not 1 <= side <= 4 or height % side or width % side:
+            raise ValueError(f"side must be 1 to 4 and divide height and width, got side={side} and {height} × {width} pixels")
+        self.side, self.rows, self.columns = side, height // side, width // side
+        self.size, self.length = 2**side**2, self.rows * self.columns
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Pictures (B, 1, H, W) of pixels 0 or 1 as (B, length) int64."""
+        H, W = self.rows * self.side, self.columns * self.side
+        if x.shape[1:] != (1, H, W) or not (x.is_meta or ((x == 0) | (x == 1)).all()):  # a meta tensor has no pixels to look at
+            raise ValueError(f"x must be (B, 1, {H}, {W}) pixels of 0 or 1 (try `binarise`), got {tuple(x.shape)}")
+        squares = x.view(-1, self.rows, self.side, self.columns, self.side).transpose(2, 3).flatten(3)  # (…, side²)
+        return (squares.long() << torch.arange(self.side**2, device=x.device)).sum(dim=3).flatten(1)  # (B, length)
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """The pictures (B, 1, H, W) of pixels 0 or 1, float32, that tokens (B, length) stand for."""
+        if tokens.shape[1:] != (self.length,) or not ((tokens >= 0) & (tokens < self.size)).all():
+            raise ValueError(f"tokens must be (B, {self.length}) from 0 to {self.size - 1}, got {tuple(tokens.shape)}")
+        bits = tokens[:, :, None] >> torch.arange(self.side**2, device=tokens.device) & 1  # (B, length, side²)
+        squares = bits.view(-1, self.rows, self.columns, self.side, self.side).transpose(2, 3)
+        return squares.reshape(-1, 1, self.rows * self.side, self.columns * self.side).float()
 
 
 def windows(tokens: Tensor, length: int) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genai_lib.data.tokens import Patches
 from genai_lib.models.mixture import pick
 from genai_lib.noise import Noise
 
@@ -188,3 +189,35 @@ class GPT(LanguageModel):
             x, past = block(x, cache[i] if cache else None)
             seen.append(past)
         return self.norm(x), seen
+
+
+class PictureGPT(nn.Module):
+    """A GPT that writes black-and-white pictures patch after patch, with an exact likelihood (cf. Chen et al. 2020).
+
+    A black patch stands before each picture, so that its first patch is predicted too. Place 0 says that it is none of it.
+    """
+
+    def __init__(self, patches: Patches, *, layers: int = 3, heads: int = 4, width: int = 96) -> None:
+        super().__init__()
+        self.patches = patches
+        self.gpt = GPT(GPTConfig(size=patches.size, context=patches.length, layers=layers, heads=heads, width=width))
+
+    def read(self, x: Tensor) -> Tensor:
+        """Pictures (B, 1, H, W) of pixels 0 or 1 as tokens, the black patch before them: (B, 1 + length)."""
+        return F.pad(self.patches.encode(x), (1, 0))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (B, T, V) of the patch after each of `tokens` (B, T)."""
+        return self.gpt(tokens)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-probability of pictures x (B, 1, H, W) of pixels 0 or 1: (B,) nats, exact."""
+        tokens = self.read(x)
+        logits = self(tokens[:, :-1])  # (B, length, V)
+        return -F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none").sum(dim=1)
+
+    def sample(self, n: int, noise: Noise, **choice: Any) -> Tensor:
+        """Draw n pictures, (n, 1, H, W) of pixels 0 or 1, at most 100 at a time; `choice` as in `probabilities`."""
+        black = torch.zeros(n, 1, dtype=torch.int64, device=noise.device)
+        drawn = [self.gpt.sample(some, self.patches.length, noise, **choice)[:, 1:] for some in black.split(100)]
+        return self.patches.decode(torch.cat(drawn))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from genai_lib.recipes import denoising, emoji, gan, levels, music, simple, text, vae
+from genai_lib.recipes import denoising, emoji, gan, levels, music, pixels, simple, text, vae
 from genai_lib.recipes.core import (
     BINARISATION_SEED,
     Effort,
@@ -17,7 +17,7 @@ from genai_lib.recipes.core import (
     sample_quality,
 )  # fmt: skip
 
-FAMILIES = simple, vae, gan, text, denoising, levels, emoji, music
+FAMILIES = simple, vae, gan, text, pixels, denoising, levels, emoji, music
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in FAMILIES for recipe in family.RECIPES}
 
 __all__ = [

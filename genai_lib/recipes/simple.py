@@ -18,8 +18,8 @@ from genai_lib.recipes.core import (
     Judge,
     Quality,
     Recipe,
-    binarised_test_digits,
     digits,
+    likelihood_quality,
     one_cycle,
     samples_only,
     test_digits,
@@ -70,13 +70,6 @@ def _binarised_digits(device: torch.device) -> tuple[Tensor, ...]:
     return binarise(x, Noise(TRAINING_SEED, device=device)), y
 
 
-def _stencil_quality(model: nn.Module, judge: Judge | None) -> Quality:
-    """Exact log-likelihood of the binarised test digits, nats: what networks' bounds are to beat. And FID, KID."""
-    assert isinstance(model, BernoulliMixture)
-    log_prob = metrics.in_batches(model.log_prob, binarised_test_digits())
-    return {"log-likelihood, binarised": log_prob.double().mean().item()} | samples_only(model, judge)
-
-
 RECIPES = [
     Recipe(
         "classifier", "Digit classifier, the judge of the course", Classifier,
@@ -91,7 +84,7 @@ RECIPES = [
     Recipe(
         "mixture-binary", "100 stencils of black and white pixels (Bernoulli mixture)", lambda: BernoulliMixture(100),
         minute=Effort(epochs=15), shipped=Effort(epochs=100),
-        data=_binarised_digits, quality=_stencil_quality, fit=_fit_mixture,
+        data=_binarised_digits, quality=likelihood_quality, fit=_fit_mixture,
     ),
     Recipe(
         "autoencoder", "Fully connected autoencoder, 20 numbers a digit", mlp_autoencoder,

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-PROMISED = ["bench", "book", "clean", "data", "help", "lint", "notebooks", "paths", "publish", "serve", "test"]
+PROMISED = ["bench", "book", "clean", "data", "help", "lint", "notebooks", "paths", "publish", "serve", "table", "test"]
 TARGETS = re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.M)
 
 
@@ -71,7 +71,7 @@ def test_other_cpu_paths_are_those_the_course_promises():
 
 
 def test_every_benchmark_is_run():
-    recipe = make("-n", "bench", "sweep").stdout
+    recipe = make("-n", "bench", "sweep", "table").stdout
     scripts = sorted((ROOT / "benchmarks").glob("[a-z]*.py"))
     assert scripts
     assert [path.name for path in scripts if f"benchmarks/{path.name}" not in recipe] == []
