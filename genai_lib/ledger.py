@@ -55,12 +55,11 @@ def verdict(effects: Mapping[str, Interval], m: float) -> str:
 
 
 def lines(claim: str, effects: Mapping[str, Interval], m: float) -> str:
-    """The figures and the verdict as `settle` prints them, a family a line."""
-    width = max(map(len, effects))
-    rows = [
-        f"{claim}  {name:{width}}  {e.estimate:+.3f}, 95 % interval [{e.low:+.3f}, {e.high:+.3f}]: {ruling(e, m)}"
-        for name, e in effects.items()
-    ]
+    """The figures and the verdict as `settle` prints them, a family a line: those of the ledger, one digit less."""
+    width, rows = max(map(len, effects)), []
+    for name, e in effects.items():
+        estimate, low, high = (f"{round(value, DIGITS):+.{DIGITS - 1}f}" for value in e)
+        rows.append(f"{claim}  {name:{width}}  {estimate}, 95 % interval [{low}, {high}]: {ruling(e, m)}")
     return "\n".join([*rows, f"{claim}  verdict with m = {m:.3f}: {verdict(effects, m)}"])
 
 
