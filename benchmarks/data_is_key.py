@@ -36,7 +36,6 @@ import argparse
 import base64
 import copy
 import io
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -400,7 +399,7 @@ def main() -> None:
     for part in options.part or ("K1", "K3", "K4", "K2", "more"):
         path = options.out / f"{FILES[part]}.json"
         report = sweep.reopen(path, lambda part=part: {
-            "claim": "K1" if part == "more" else part[:2],
+            "claim": "K1" if part == "more" else part,
             **sweep.head("data_is_key", options.note),
             "command": COMMAND,
             "settings": {
@@ -419,9 +418,7 @@ def main() -> None:
                 samples = sweep.reopen(options.out / "k1_samples.json", lambda: {"command": COMMAND, "rows": []})
                 samples["rows"].append({"family": row["family"], "size": row["size"]} | shown)
                 sweep.save(samples, options.out / "k1_samples.json")
-            report["rows"].append(row)
-            print(json.dumps(row), flush=True)
-            sweep.save(report, path)
+            sweep.keep(row, report, path)
 
 
 if __name__ == "__main__":

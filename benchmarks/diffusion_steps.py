@@ -18,7 +18,6 @@ Rows are written as they come; a second call goes on where the first one stopped
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -82,9 +81,7 @@ def main() -> None:
     for way in WAYS:
         if way in done:
             continue
-        report["rows"].append(one_way(*way, judge, real))
-        print(json.dumps(report["rows"][-1]), flush=True)
-        sweep.save(report, options.out)
+        sweep.keep(one_way(*way, judge, real), report, options.out)
 
 
 if __name__ == "__main__":

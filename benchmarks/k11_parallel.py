@@ -131,17 +131,13 @@ def main() -> None:
         "rounds": [],
     })  # fmt: skip
 
-    def keep(row: dict[str, Any], place: str) -> None:
-        report[place].append(row)
-        sweep.save(report, options.out)
-        print(json.dumps(row), flush=True)
-
     for number in ROUNDS:
         if number not in [row["round"] for row in report["rounds"]]:
-            keep(one_round(number), "rounds")
+            sweep.keep(one_round(number), report, options.out, place="rounds")
     for seed in () if options.clock else SEEDS:
         if seed not in [row["seed"] for row in report["quality"]]:
-            keep({"seed": seed, **{name: quality(name, seed, rate) for name, rate in RATES.items()}}, "quality")
+            row = {"seed": seed, **{name: quality(name, seed, rate) for name, rate in RATES.items()}}
+            sweep.keep(row, report, options.out, place="quality")
 
 
 if __name__ == "__main__":

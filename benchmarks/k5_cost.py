@@ -136,9 +136,8 @@ def main() -> None:
     })  # fmt: skip
     for seed in SEEDS:
         if seed not in [row["seed"] for row in report["rows"]]:
-            report["rows"].append({"seed": seed, **{name: run(name, seed, rate) for name, rate in RATES.items()}})
-            print(json.dumps(report["rows"][-1]), flush=True)
-        sweep.save(report, options.out)
+            row = {"seed": seed, **{name: run(name, seed, rate) for name, rate in RATES.items()}}
+            sweep.keep(row, report, options.out)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ from genai_lib.objectives import denoising_loss, elbo
 from genai_lib.recipes import BINARISATION_SEED
 from genai_lib.recipes.core import Effort, digits
 from genai_lib.recipes.gan import game
+from genai_lib.speed import seconds_in_turns
 from genai_lib.training import Player, Trainer
 
 SEEDS, TUNING_SEED = range(10), 100
@@ -126,19 +127,13 @@ def one_run(name: str, seed: int, judge: Judge, rate: float) -> dict[str, Any]:
     return took | {"mean": judge(pictures), "sample": judge(binarise(pictures, Noise(seed, 2)))}
 
 
-def clock(blocks: int = 4, block: int = 8) -> dict[str, float]:
+def clock() -> dict[str, float]:
     """Mean processor seconds of a step, the sides taking turns."""
-    sides, spent = {}, dict.fromkeys(STEPS, 0.0)
+    sides = {}
     for name in STEPS:
         torch.manual_seed(0)
         sides[name] = Trainer(make(name, 1e-3)[2], Batches(*digits(torch.device("cpu")), batch_size=BATCH), precision="bf16")
-        sides[name].run(2)  # the first is slow
-    for _ in range(blocks):
-        for name, trainer in sides.items():
-            start = time.process_time()
-            trainer.run(trainer.step + block)
-            spent[name] += time.process_time() - start
-    return {name: round(total / (blocks * block), 5) for name, total in spent.items()}
+    return seconds_in_turns(sides, block=8)
 
 
 def main() -> None:
@@ -171,9 +166,8 @@ def main() -> None:
     })  # fmt: skip
     for seed in SEEDS:
         if seed not in [row["seed"] for row in report["rows"]]:
-            report["rows"].append({"seed": seed, **{name: one_run(name, seed, judge, rate) for name, rate in RATES.items()}})
-            print(json.dumps(report["rows"][-1]), flush=True)
-        sweep.save(report, options.out)
+            row = {"seed": seed, **{name: one_run(name, seed, judge, rate) for name, rate in RATES.items()}}
+            sweep.keep(row, report, options.out)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from genai_lib.noise import Noise
 from genai_lib.objectives import elbo, iwae_bound, next_token_nll
 from genai_lib.recipes.core import Effort, adam, muon, one_cycle
 from genai_lib.recipes.text import CONTEXT, characters, plays
+from genai_lib.speed import seconds_in_turns
 from genai_lib.training import Player, Trainer
 
 SEEDS, TUNING_SEED = range(10), 100
@@ -127,17 +128,9 @@ def one_run(name: str, seed: int, rate: float) -> dict[str, float]:
     return {"seconds": round(time.process_time() - start, 1), **judged(name, model, seed)}
 
 
-def clock(blocks: int = 4, block: int = 5) -> dict[str, float]:
+def clock() -> dict[str, float]:
     """Mean processor seconds of a step, the sides taking turns."""
-    sides, spent = {name: trainer_of(name, 0, 1e-3, 1_000)[1] for name in STEPS}, dict.fromkeys(STEPS, 0.0)
-    for trainer in sides.values():
-        trainer.run(2)  # the first is slow
-    for _ in range(blocks):
-        for name, trainer in sides.items():
-            start = time.process_time()
-            trainer.run(trainer.step + block)
-            spent[name] += time.process_time() - start
-    return {name: round(total / (blocks * block), 5) for name, total in spent.items()}
+    return seconds_in_turns({name: trainer_of(name, 0, 1e-3, 1_000)[1] for name in STEPS}, block=5)
 
 
 def main() -> None:
@@ -168,9 +161,8 @@ def main() -> None:
     })  # fmt: skip
     for seed in SEEDS:
         if seed not in [row["seed"] for row in report["rows"]]:
-            report["rows"].append({"seed": seed, **{name: one_run(name, seed, rate) for name, rate in RATES.items()}})
-            print(json.dumps(report["rows"][-1]), flush=True)
-        sweep.save(report, options.out)
+            row = {"seed": seed, **{name: one_run(name, seed, rate) for name, rate in RATES.items()}}
+            sweep.keep(row, report, options.out)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ Rows are written as they come; a second call goes on where the first one stopped
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -120,9 +119,7 @@ def main() -> None:
             start = time.process_time()
             row = {"kind": kind, "beta": beta, "seed": seed} | measure(*train(kind, beta, seed))
             row["processor seconds"] = round(time.process_time() - start, 1)
-            report["rows"].append(row)
-            print(json.dumps(row), flush=True)
-            sweep.save(report, options.out)
+            sweep.keep(row, report, options.out)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Mapping
 
 import torch
 
@@ -75,3 +76,18 @@ def step_cost(
         "ms a step": 1000 * took / more, "examples a second": more * recipe.turns * effort.batch_size / took,
         "data": batches.seconds / took, "steps a pass": batches.per_epoch / recipe.turns,
     }  # fmt: skip
+
+
+def seconds_in_turns(trainers: Mapping[str, Trainer], *, block: int, blocks: int = 4) -> dict[str, float]:
+    """Mean processor seconds of a step of each trainer; they take turns, so that a slow minute slows all alike.
+
+    After two steps that are not counted, each runs `blocks` times `block` steps.
+    """
+    spent = dict.fromkeys(trainers, 0.0)
+    for trainer in trainers.values():
+        trainer.run(2)  # the first is slow
+    for name, trainer in [*trainers.items()] * blocks:
+        start = time.process_time()
+        trainer.run(trainer.step + block)
+        spent[name] += time.process_time() - start
+    return {name: round(total / (blocks * block), 5) for name, total in spent.items()}

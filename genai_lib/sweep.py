@@ -18,11 +18,10 @@ Report = dict[str, Any]
 
 def head(name: str, note: str = "") -> Report:
     """How `benchmarks/<name>.py` is run, the day, and the machine; a note says e.g. ``"shared with other work"``."""
-    version = torch.__version__.split("+")[0]
     return {
         "command": f"python benchmarks/{name}.py --out genai_lib/data/{name}.json",
         "made": time.strftime("%Y-%m-%d"),
-        "machine": ", ".join(filter(None, (pretrained.machine(), f"torch {version}", note))),
+        "machine": ", ".join(filter(None, (pretrained.machine(), f"torch {torch.__version__.split('+')[0]}", note))),
     }
 
 
@@ -37,3 +36,10 @@ def save(report: Report, path: Path) -> None:
     half = path.with_suffix(".half-written")
     half.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(half, path)
+
+
+def keep(row: Any, report: Report, path: Path, *, place: str = "rows") -> None:
+    """Add a row to a list of the report, write the whole, and print the row."""
+    report[place].append(row)
+    save(report, path)
+    print(json.dumps(row), flush=True)

@@ -35,3 +35,12 @@ def test_a_write_that_fails_leaves_the_old_report(tmp_path):
     with pytest.raises(TypeError):
         sweep.save({"rows": [1, object()]}, path)
     assert json.loads(path.read_text()) == {"rows": [1]}
+
+
+def test_a_row_that_is_kept_is_in_the_file_and_on_the_screen(tmp_path, capsys):
+    path, report = tmp_path / "report.json", {"rows": [], "rounds": []}
+    sweep.keep({"seed": 0, "bits": 1.5}, report, path)
+    sweep.keep({"round": 3}, report, path, place="rounds")
+    assert report == {"rows": [{"seed": 0, "bits": 1.5}], "rounds": [{"round": 3}]}
+    assert json.loads(path.read_text()) == report
+    assert capsys.readouterr().out == '{"seed": 0, "bits": 1.5}\n{"round": 3}\n'
