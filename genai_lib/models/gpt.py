@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,22 @@ from genai_lib.data.tokens import Patches
 from genai_lib.models.mixture import pick
 from genai_lib.noise import Noise
 
-Past = tuple[Tensor, Tensor]  # keys and values of the positions a block has seen, (B, H, S, K) each
+
+class Cache(NamedTuple):
+    """Keys and values of the S positions read so far; places for a whole context are laid out once, so that none moves.
+
+    Going on from a cache writes into its `pairs`: of two texts that begin alike, each needs a cache of its own.
+
+    Parameters
+    ----------
+    pairs : (layers, 2, B, H, context, K)
+        Keys, then values. Those after the S-th are not yet filled.
+    read : int
+        S.
+    """
+
+    pairs: Tensor
+    read: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +79,15 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.out = nn.Linear(config.width, config.width)
 
-    def forward(self, x: Tensor, past: Past | None) -> tuple[Tensor, Past]:
+    def forward(self, x: Tensor, pairs: Tensor | None, start: int) -> Tensor:
+        """Read T positions from `start` on, of which `pairs` (2, B, H, context, K) knows those before, and now these too."""
         B, T, D = x.shape
         q, k, v = self.qkv(x).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4).unbind()  # (B, H, T, K)
-        if past is not None:  # then T is 1: the newest position, which may see all
-            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)  # (B, H, S, K)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=past is None)  # (B, H, T, K)
-        return self.out(y.transpose(1, 2).reshape(B, T, D)), (k, v)
+        if pairs is not None:
+            pairs[0, :, :, start : start + T], pairs[1, :, :, start : start + T] = k, v
+            k, v = pairs[:, :, :, : start + T]  # (B, H, S, K)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=start == 0)  # (B, H, T, K); else T is 1 and may see all
+        return self.out(y.transpose(1, 2).reshape(B, T, D))
 
 
 class Block(nn.Module):
@@ -82,10 +99,9 @@ class Block(nn.Module):
         self.norm1, self.attention, self.norm2 = nn.LayerNorm(D), CausalSelfAttention(config), nn.LayerNorm(D)
         self.mlp = nn.Sequential(nn.Linear(D, 4 * D), nn.GELU(approximate="tanh"), nn.Linear(4 * D, D))
 
-    def forward(self, x: Tensor, past: Past | None) -> tuple[Tensor, Past]:
-        y, seen = self.attention(self.norm1(x), past)
-        x = x + y  # (B, T, D)
-        return x + self.mlp(self.norm2(x)), seen
+    def forward(self, x: Tensor, pairs: Tensor | None, start: int) -> Tensor:
+        x = x + self.attention(self.norm1(x), pairs, start)  # (B, T, D)
+        return x + self.mlp(self.norm2(x))
 
 
 # ---------------------------------------------------------------- drawing from any language model
@@ -165,30 +181,30 @@ class GPT(LanguageModel):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B, T, V) of the token after each of `tokens` (B, T ≤ context)."""
-        return F.linear(self._read(tokens, [])[0], self.tokens.weight)
+        return F.linear(self._read(tokens, None, 0), self.tokens.weight)
 
-    def step(self, tokens: Tensor, state: list[Past] | None) -> tuple[Tensor, list[Past]]:
+    def step(self, tokens: Tensor, state: Cache | None) -> tuple[Tensor, Cache]:
         """As in `LanguageModel`; the state is the cache. Once the text exceeds the context, its last context / 2 are read anew.
 
         A key tells its token's place, so no cache outlives a window that slides by one token.
         """
-        context, unread = self.config.context, 1
-        if state is None or state[0][0].shape[2] == context:  # nothing is read, or the cache is full
-            state, unread = [], len(tokens[0]) if len(tokens[0]) <= context else max(1, context // 2)
-        x, state = self._read(tokens[:, -unread:], state)
-        return F.linear(x[:, -1], self.tokens.weight), state  # (B, V)
+        config, unread = self.config, 1
+        if state is None or state.read == config.context:  # nothing is read, or the cache is full
+            B, T, K = *tokens.shape, config.width // config.heads
+            pairs = self.places.weight.new_empty(config.layers, 2, B, config.heads, config.context, K)
+            state, unread = Cache(pairs, 0), T if config.context >= T else max(1, config.context // 2)
+        x = self._read(tokens[:, -unread:], state.pairs, state.read)
+        return F.linear(x[:, -1], self.tokens.weight), Cache(state.pairs, state.read + unread)  # (B, V)
 
-    def _read(self, tokens: Tensor, cache: list[Past]) -> tuple[Tensor, list[Past]]:
-        """Read T tokens more: (B, T, D), and what each block has seen then."""
-        start = cache[0][0].shape[2] if cache else 0
+    def _read(self, tokens: Tensor, pairs: Tensor | None, start: int) -> Tensor:
+        """Read T tokens from place `start` on: (B, T, D)."""
         end = start + tokens.shape[1]
         if end > self.config.context:
             raise ValueError(f"{end} tokens are more than the context of {self.config.context}: cut them into windows")
-        x, seen = self.tokens(tokens) + self.places.weight[start:end], []  # (B, T, D)
+        x = self.tokens(tokens) + self.places.weight[start:end]  # (B, T, D)
         for i, block in enumerate(self.blocks):
-            x, past = block(x, cache[i] if cache else None)
-            seen.append(past)
-        return self.norm(x), seen
+            x = block(x, None if pairs is None else pairs[i], start)
+        return self.norm(x)
 
 
 class PictureGPT(nn.Module):

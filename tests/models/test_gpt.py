@@ -245,7 +245,17 @@ def test_the_cache_changes_nothing(context, first):
         read = read + 1 if read < context else max(1, context // 2)  # the prompt, if it fits; then one more each step
         logits, state = model.step(tokens[:, :T], state)
         torch.testing.assert_close(logits, model(tokens[:, T - read : T])[:, -1], atol=1e-5, rtol=1e-4)
-        assert [k.shape for past in state for k in past] == [(3, 3, read, 5)] * 4
+        assert (state.read, state.pairs.shape) == (read, (2, 2, 3, 3, context, 5))
+
+
+def test_a_step_from_one_cache_can_be_taken_again():
+    model, tokens = build(), Noise(0).integers(7, 3, 9)
+    _, before = model.step(tokens[:, :5], None)
+    once, after = model.step(tokens[:, :6], before)
+    again, _ = model.step(tokens[:, :6], before)
+    assert torch.equal(once, again)
+    assert (before.read, after.read) == (5, 6)
+    assert after.pairs is before.pairs  # nothing was copied
 
 
 def test_a_cached_step_reads_one_token(monkeypatch):
