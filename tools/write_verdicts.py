@@ -23,7 +23,9 @@ def anchor(heading: str) -> str:
 
 
 def where(row: dict[str, Any]) -> str:
-    """The chapter of the experiment, with a link to the section that settles it."""
+    """The chapter of the experiment, with a link to the section that settles it; or the section of a page, by its label."""
+    if not row["chapter"][:2].isdigit():
+        return f"{{ref}}`{row['section']}`"
     name = f"chapter {int(row['chapter'][:2])}"
     return name if row["verdict"] == OPEN else f"[{name}](../notebooks/{row['chapter']}.ipynb#{anchor(row['section'])})"
 

@@ -75,6 +75,16 @@ def test_every_claim_that_a_notebook_settles_is_in_the_ledger_with_that_chapter(
     assert len(settled) >= 1
 
 
+def test_a_claim_settled_by_sources_is_settled_on_a_page_under_the_label_that_is_linked():
+    settled = {claim: row for claim, row in ROWS.items() if row["verdict"] != "not yet" and row["rule"] == "sources"}
+    assert settled
+    for claim, row in settled.items():
+        page = (ROOT / "book" / f"{row['chapter']}.md").read_text(encoding="utf-8")
+        assert page.count(f"({row['section']})=\n") == 1, claim
+        section = page.partition(f"({row['section']})=\n")[2].partition("\n(")[0]
+        assert f"Verdict on {claim}" in section
+
+
 def test_the_page_is_written_from_the_ledger():
     assert write_verdicts.page(TEXT, ROWS) == TEXT, "run: make pages"
 
