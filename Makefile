@@ -135,6 +135,7 @@ pages: $(VENV)/$(STAMP)  ## write the tables of the pages: verdicts from the led
 .PHONY: data
 data: $(VENV)/$(STAMP)  ## rebuild the packed data from its sources and check every hash
 	$(PY) tools/pack_data.py
+	$(PY) -m tools.pack_rhymes
 
 .PHONY: lock
 lock: $(VENV)/$(STAMP)  ## write constraints.txt from what is installed in .venv
@@ -149,6 +150,7 @@ bench: $(VENV)/$(STAMP)  ## the benchmarks (half an hour): this library beside w
 	$(PY) benchmarks/classical.py --out $(RESULTS)/classical.json
 	$(PY) benchmarks/step.py --out $(RESULTS)/step.json
 	$(PY) benchmarks/compression.py --out $(RESULTS)/compression.json
+	$(PY) benchmarks/studio.py --out $(RESULTS)/studio.json
 	$(PY) -m tools.write_how_fast
 
 .PHONY: mutants
@@ -169,7 +171,11 @@ sweep: $(VENV)/$(STAMP)  ## run the shipped sweeps again (about three hours)
 	$(PY) benchmarks/diffusion_steps.py --out genai_lib/data/diffusion_steps.json
 	$(PY) benchmarks/k6_realism.py --out genai_lib/data/k6_realism.json
 	$(PY) benchmarks/k7_text.py --out genai_lib/data/k7_text.json
+	$(PY) benchmarks/k12_transfer.py --out genai_lib/data/k12_transfer.json
 	$(PY) benchmarks/data_is_key.py --out genai_lib/data
+	$(PY) benchmarks/music_settings.py --out genai_lib/data/music_settings.json
+	$(PY) benchmarks/art.py --out genai_lib/data/art.json
+	$(PY) benchmarks/k30_rules.py --out genai_lib/data/k30_rules.json
 
 .PHONY: table
 table: $(VENV)/$(STAMP)  ## every generator of digits on one table, held to its card (ten minutes; finished rows are kept)

@@ -19,6 +19,7 @@ Floors, lowest first; a file imports only from floors below its own::
     sweep        reports of long experiments, whole after every row
     export       a model as one ONNX file, and drawing from it
     compression  smaller models, and what that costs
+    studio       pieces that can be made again, and a gallery that is not lost
     plotting     the figures, one palette
     widgets      figures one can play with
 """

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,18 @@ def save(state: Any, path: Path | str) -> Path:
     Path
         The file. When this returns it is on the disk, whole.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_take_apart(state, tensors))
+    return write_whole(lambda part: save_file(tensors, part, metadata={"tree": tree, "sha256": _digest(tree, tensors)}), path)
+
+
+def write_whole(write: Callable[[Path], object], path: Path | str) -> Path:
+    """Let `write` make a file beside its place, flush it to the disk and rename it; returns the path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + f".{os.getpid()}.part")
     try:
-        save_file(tensors, part, metadata={"tree": tree, "sha256": _digest(tree, tensors)})
+        write(part)
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)

@@ -49,14 +49,14 @@ def bernoulli_nll(logits: Tensor, x: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(_precise(logits), x, reduction="none").flatten(1).sum(dim=1)
 
 
-def gaussian_nll(mean: Tensor, x: Tensor, *, sigma: float = 1.0) -> Tensor:
+def gaussian_nll(mean: Tensor, x: Tensor, *, sigma: float | Tensor = 1.0) -> Tensor:
     """−log N(x; mean, sigma² I): the squared error over 2 sigma², and a constant that training does not see.
 
     Parameters
     ----------
     mean, x : (B, C, H, W)
-    sigma : float
-        Standard deviation of a pixel, in pixel units.
+    sigma : float or scalar tensor
+        Standard deviation of a pixel, in pixel units. A tensor can be learned: see `GaussianVAE`.
 
     Returns
     -------
@@ -64,7 +64,8 @@ def gaussian_nll(mean: Tensor, x: Tensor, *, sigma: float = 1.0) -> Tensor:
 
     Source: Kingma & Welling 2014, appendix C.2.
     """
-    constant = 0.5 * math.log(2 * math.pi) + math.log(sigma)
+    log_sigma = sigma.log() if isinstance(sigma, Tensor) else math.log(sigma)
+    constant = 0.5 * math.log(2 * math.pi) + log_sigma
     return (0.5 * ((x - _precise(mean)) / sigma).square() + constant).flatten(1).sum(dim=1)
 
 

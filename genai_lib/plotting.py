@@ -15,9 +15,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.patches import Circle, Rectangle
 from torch import Tensor
 
+from genai_lib.data.levels import Level
+from genai_lib.data.music import HOLD, notes
 from genai_lib.data.pictures import tile
 
 REAL = "#0072B2"
@@ -359,6 +363,86 @@ def heatmap(
     ax.tick_params(length=0, labelsize=7)
     ax.grid(False)
     return _label(ax, title, xlabel, ylabel)
+
+
+@_styled
+def levels(
+    shown: Sequence[Level], *, captions: Sequence[str] = (), columns: int = 6, kind: str = "generated", title: str = "",
+    ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """Show Sokoban levels: walls grey, goals as rings, boxes as squares in the colour of their kind, the player as a disc.
+
+    Parameters
+    ----------
+    shown : sequence of Level
+        Any, well-formed or not.
+    captions : sequence of str, optional
+        One for each, below it.
+    columns : int
+        Levels in a row.
+    """
+    side, gap = max((max(level.grid.shape) for level in shown), default=1), 2.2 if captions else 1.0
+    down = -(-len(shown) // columns)
+    if ax is None:
+        ax = panels(width=7.5, height=0.4 + 7.3 * down * (side + gap) / (columns * (side + 1)))[0]
+    walls, goals, boxes, players = list[Any](), list[Any](), list[Any](), list[Any]()
+    for i, level in enumerate(shown):
+        left, top = i % columns * (side + 1), i // columns * (side + gap)
+        for row, column in np.argwhere(level.grid != " "):
+            x, y, cell = left + column, top + row, level.grid[row, column]
+            walls += [Rectangle((x, y), 1, 1)] if cell == "#" else []
+            goals += [Circle((x + 0.5, y + 0.5), 0.36)] if cell in ".*+" else []
+            boxes += [Rectangle((x + 0.24, y + 0.24), 0.52, 0.52)] if cell in "$*" else []
+            players += [Circle((x + 0.5, y + 0.5), 0.24)] if cell in "@+" else []
+        if captions:
+            height, width = level.grid.shape
+            ax.text(left + width / 2, top + height + 0.2, captions[i], fontsize=7.5, ha="center", va="top")
+    looks = [(walls, "#9AA0A6", "#9AA0A6", 0.5), (goals, "none", "black", 1.1), (boxes, _meaning(kind), "black", 0.5),
+             (players, "black", "black", 0.5)]  # fmt: skip
+    for patches, face, edge, width in looks:
+        ax.add_collection(PatchCollection(patches, facecolor=face, edgecolor=edge, linewidth=width))
+    ax.set(xticks=[], yticks=[], xlim=(-0.5, columns * (side + 1) - 0.5), ylim=(down * (side + gap), -0.5))
+    ax.set_aspect("equal")
+    ax.grid(False)
+    for edge_of_figure in ax.spines.values():
+        edge_of_figure.set_visible(False)
+    return _label(ax, title, "", "")
+
+
+@_styled
+def piano_roll(
+    voices: Tensor, *, steps: int = 2, kinds: Sequence[str] = ("generated",), marked: Sequence[int] | Tensor = (),
+    title: str = "", ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """Draw each note of voices (T, V) as a bar: time in quarter notes to the right, pitch upwards.
+
+    The ten grey lines are those of a written score, where the tones do not lie equally far apart.
+
+    Parameters
+    ----------
+    steps : int
+        Time steps in a quarter note.
+    kinds : sequence of str
+        ``"real"``, ``"generated"``, …: one for all voices, or one for each.
+    marked : sequence of int
+        Steps to mark with the judge's colour.
+    """
+    ax = panels(height=2.6)[0] if ax is None else ax
+    for line in (43, 47, 50, 53, 57, 64, 67, 71, 74, 77):  # those of the bass clef, then those of the treble clef
+        ax.axhline(line, color="#C8C8C8", linewidth=0.7, zorder=0)
+    for step in marked:
+        ax.axvspan((int(step) - 1) / steps, (int(step) + 1) / steps, color=JUDGE, alpha=0.35, linewidth=0, zorder=0)
+    for voice, begin, end, pitch in notes(voices):
+        if pitch < HOLD:
+            colour = _meaning(kinds[voice % len(kinds)])
+            ax.barh(pitch, (end - begin - 0.15) / steps, left=begin / steps, height=0.9, color=colour)
+    octaves = {36: "C2", 48: "C3", 60: "C4", 72: "C5", 84: "C6"}
+    ax.set(xlim=(0, len(voices) / steps), xticks=range(0, len(voices) // steps + 1, 4))
+    ax.set_yticks(list(octaves), labels=list(octaves.values()))
+    heard = voices[voices < HOLD]
+    ax.set_ylim(*((int(heard.min()) - 2, int(heard.max()) + 2) if len(heard) else (48, 72)))
+    ax.grid(axis="y", visible=False)
+    return _label(ax, title, "quarter notes", "")
 
 
 def _array(values: Tensor | Sequence[float] | np.ndarray) -> np.ndarray:

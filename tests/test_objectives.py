@@ -66,6 +66,17 @@ def test_gaussian_nll_agrees_with_torch_distributions(seed, sigma):
     mean, x = noise.normal(7, 3, 5, 2), noise.normal(7, 3, 5, 2)
     theirs = -Normal(mean, sigma).log_prob(x).flatten(1).sum(dim=1)
     torch.testing.assert_close(gaussian_nll(mean, x, sigma=sigma), theirs)
+    torch.testing.assert_close(gaussian_nll(mean, x, sigma=torch.tensor(sigma).to(mean)), theirs)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_sigma_is_the_root_of_the_mean_squared_error(seed):
+    """Rybkin et al. 2021, eq. 5: there the slope of the likelihood in log sigma is zero."""
+    g = torch.Generator().manual_seed(seed)
+    mean, x = (torch.rand(7, 3, 5, 2, generator=g, dtype=torch.float64) for _ in range(2))
+    log_sigma = (mean - x).square().mean().sqrt().log().requires_grad_()
+    (slope,) = torch.autograd.grad(gaussian_nll(mean, x, sigma=log_sigma.exp()).sum(), log_sigma)
+    assert abs(slope.item()) < 1e-9
 
 
 def test_gaussian_log_prob_agrees_with_torch_distributions():

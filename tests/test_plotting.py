@@ -9,6 +9,7 @@ import torch
 from matplotlib.colors import to_hex, to_rgba
 
 from genai_lib import Noise, plotting
+from genai_lib.data.levels import Level
 from genai_lib.data.pictures import tile
 from genai_lib.metrics import Interval, bootstrap
 
@@ -285,6 +286,29 @@ def test_a_heatmap_shows_each_number_in_its_place():
     assert drawn(ax).std() > 0
 
 
+def test_levels_show_each_cell_in_its_place():
+    small, odd = Level.parse("#####\n#+$*#\n#####"), Level(("@@", "."))
+    ax = plotting.levels([small, odd, odd], captions=["a", "b", "c"], columns=2, kind="real", title="t")
+
+    def corners(number):
+        return sorted(tuple(path.vertices[0].round(2).tolist()) for path in ax.collections[number].get_paths())
+
+    walls, goals, boxes, players = (ax.collections[number] for number in range(4))
+    assert [len(kind.get_paths()) for kind in (walls, goals, boxes, players)] == [12, 4, 2, 5]
+    assert corners(2) == [(2.24, 1.24), (3.24, 1.24)]
+    assert (0.0, 0.0) in corners(0)
+    assert (4.0, 2.0) in corners(0)
+    centres = sorted(tuple(path.get_extents().get_points().mean(axis=0).round(2).tolist()) for path in players.get_paths())
+    assert centres == [(0.5, 7.7), (1.5, 1.5), (1.5, 7.7), (6.5, 0.5), (7.5, 0.5)]  # 5 + 1 to the right, 5 + 2.2 down
+    assert to_hex(boxes.get_facecolor()[0]).upper() == plotting.REAL
+    assert ([text.get_text() for text in ax.texts], ax.get_title(loc="left")) == (["a", "b", "c"], "t")
+    assert ax.yaxis_inverted()
+    given = plotting.panels()[0]
+    assert plotting.levels([small], ax=given) is given
+    assert len(plotting.levels([]).texts) == 0  # where none was found, nothing is drawn
+    assert drawn(ax).std() > 0
+
+
 def test_everything_can_be_drawn_on_given_axes():
     x, z = Noise(0).uniform(3, 1, 2, 2), Noise(1).normal(3, 2)
     ways = [
@@ -304,3 +328,25 @@ def test_everything_can_be_drawn_on_given_axes():
         assert way(ax) is ax
     assert len(plt.get_fignums()) == figures  # no second figure was made
     assert drawn(axes[0]).std() > 0
+
+
+def test_a_piano_roll_has_a_bar_for_each_note():
+    h, r = 128, 129
+    voices = torch.tensor([[72, h, r, 74], [r, 48, h, h]]).T
+    ax = plotting.piano_roll(voices, steps=2, kinds=["real", "generated"], marked=[3], title="t")
+    bars = [patch for patch in ax.patches if patch.get_height() < 0.95]
+    told = [(patch.get_x(), patch.get_width(), patch.get_y() + 0.45, to_hex(patch.get_facecolor()).upper()) for patch in bars]
+    assert told == [
+        (0, pytest.approx(0.925), pytest.approx(72), plotting.REAL),
+        (1.5, pytest.approx(0.425), pytest.approx(74), plotting.REAL),
+        (0.5, pytest.approx(1.425), pytest.approx(48), plotting.GENERATED),
+    ]  # fmt: skip
+    (mark,) = [patch for patch in ax.patches if patch.get_height() >= 0.95]
+    assert (mark.get_x(), mark.get_width()) == (1, 1)
+    assert ax.get_xlim() == (0, 2)
+    assert ax.get_ylim() == (46, 76)
+    assert sorted(line.get_ydata()[0] for line in ax.lines) == [43, 47, 50, 53, 57, 64, 67, 71, 74, 77]
+    assert ax.get_title(loc="left") == "t"
+    given = plotting.panels()[0]
+    assert plotting.piano_roll(torch.full((4, 4), r), ax=given) is given  # silence
+    assert drawn(ax).std() > 0

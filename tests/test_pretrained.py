@@ -43,6 +43,7 @@ FIGURES = {
     "gpt": {"bits per character"},
     "clip": {"recall@1, English name", *(f"recall@10, {how}" for how in HOW)},
     "emoji-gan": {"kid", "diversity", "copies"},
+    "emoji-vae": {"psnr, rebuilt", "kid", "diversity", "copies"},
     "emoji-diffusion": {"kid", "diversity", "copies", "clip score", "clip score, other prompts", "recall@10, prompt",
                         "recall@10, known prompt", "asked colour seen"},
     "gpt-poems": {"bits per character", "four lines of five"},
@@ -70,6 +71,7 @@ HELD = {
     "log-likelihood, binarised": lambda card: pytest.approx(card, abs=0.01),
     "recall@1, English name": lambda card: pytest.approx(card, abs=0.02),  # three of 159 pictures
     **{f"recall@10, {how}": lambda card: pytest.approx(card, abs=0.02) for how in [*HOW, "prompt", "known prompt"]},
+    "psnr, rebuilt": lambda card: pytest.approx(card, abs=0.02),
     "diversity": lambda card: pytest.approx(card, rel=0.03),
     "copies": lambda card: pytest.approx(card, abs=0.02),
     "clip score": lambda card: pytest.approx(card, abs=0.01),
@@ -160,8 +162,9 @@ def test_what_is_not_kept_is_fitted_again_in_a_moment():
         assert torch.equal(ours, theirs)
 
 
-def test_all_weights_together_stay_below_20_megabytes():
-    assert sum(path.stat().st_size for path in pretrained.FOLDER.glob("*.safetensors")) <= 20_000_000
+def test_all_weights_together_stay_below_20_and_a_half_megabytes():
+    """20 MB for the models of the families, and half of one for the VAE of emoji, which chapter 14 added."""
+    assert sum(path.stat().st_size for path in pretrained.FOLDER.glob("*.safetensors")) <= 20_500_000
 
 
 @pytest.mark.slow

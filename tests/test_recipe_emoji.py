@@ -143,6 +143,42 @@ def test_real_and_made_pictures_are_disturbed_before_the_discriminator_sees_them
     assert all(p.grad.abs().sum() > 0 for p in model.generator.parameters())
 
 
+def test_a_vae_of_colours_learns_its_width_with_the_rest():
+    model, (player,) = players("emoji-vae")
+    assert sum(p.numel() for p in model.parameters()) <= 250_000
+    found = player.loss(batch(slice(0, 31)), Noise(0))
+    found["loss"].backward()
+    assert all(p.grad.abs().sum() > 0 for p in model.parameters())
+    torch.testing.assert_close(found["loss"], found["reconstruction"] + found["kl"])
+    # The width goes where the error is: up where σ² is less than the squared error, down where it is more.
+    for log_sigma, sign in ((-5.0, -1), (2.0, 1)):
+        with torch.no_grad():
+            model.log_sigma.fill_(log_sigma)
+        (slope,) = torch.autograd.grad(player.loss(batch(slice(0, 31)), Noise(0))["loss"], model.log_sigma)
+        assert slope.sign() == sign
+
+
+def test_the_vae_learns_from_pictures_moved_and_mirrored_in_their_own_colours(monkeypatch):
+    _, (player,) = players("emoji-vae")
+    shown = []
+    monkeypatch.setattr(emoji, "colour_elbo", lambda model, x, noise: shown.append(x) or objectives.ELBO(*torch.zeros(3, 31)))
+    x, numbers = batch(slice(0, 31))
+    player.loss((x, numbers), Noise(0))
+    assert torch.equal(shown[0], disturb(x, Noise(0), pixels=1, colour=0.0))
+    torch.testing.assert_close(255 * shown[0], (255 * shown[0]).round(), atol=1e-3, rtol=0)  # still levels of grey
+
+
+def test_the_bound_of_a_vae_of_colours_is_the_gaussians_by_hand():
+    model, _ = players("emoji-vae")
+    x = batch(slice(0, 7))[0]
+    found = emoji.colour_elbo(model, x, Noise(0))
+    mu, logvar = model.encode(x)
+    mean = model.decode(mu + (0.5 * logvar).exp() * Noise(0).normal(*mu.shape)).sigmoid()
+    by_torch = torch.distributions.Normal(mean, model.log_sigma.exp()).log_prob(x).flatten(1).sum(dim=1)
+    torch.testing.assert_close(found.reconstruction, -by_torch)
+    torch.testing.assert_close(found.elbo, by_torch - objectives.gaussian_kl(mu, logvar))
+
+
 def test_the_painters_two_parts_learn_from_one_loss():
     model, (player,) = players("emoji-diffusion")
     assert sum(p.numel() for p in model.parameters()) <= 990_000
@@ -269,7 +305,7 @@ def test_a_painter_without_a_judge_has_no_figures():
     assert emoji._drawing_quality(Copyist(), None) == {}
 
 
-@pytest.mark.parametrize("name", ["emoji-gan", "emoji-diffusion"])
+@pytest.mark.parametrize("name", ["emoji-gan", "emoji-vae", "emoji-diffusion"])
 def test_a_product_draws_small_colour_pictures(name):
     torch.manual_seed(0)
     recipe = BY_NAME[name]
@@ -286,3 +322,13 @@ def test_the_figures_of_a_product_are_those_of_a_thousand_samples():
     found = emoji._sampled_quality(product, Pooled())
     assert found == emoji.emoji_quality(product.sample(1_000, Noise(0)), Pooled())
     assert emoji._sampled_quality(product, None) == {}
+
+
+def test_the_figures_of_a_vae_are_those_of_samples_and_of_rebuilt_pictures():
+    product = BY_NAME["emoji-vae"].build().eval()
+    x = load("emoji", "test").x
+    error = (product.reconstruct(x) - x).detach().square().mean(dim=(1, 2, 3))
+    found = emoji._vae_quality(product, Pooled())
+    assert found.pop("psnr, rebuilt") == pytest.approx((-10 * error.log10()).mean().item(), abs=1e-4)
+    assert found == emoji._sampled_quality(product, Pooled())
+    assert set(emoji._vae_quality(product, None)) == {"psnr, rebuilt"}

@@ -329,3 +329,117 @@ def test_the_shipped_weights_know_more_than_counting():
     counted = -NGram(6, SIZE).fit(music.row("train")).log_prob(test)[1:].mean().item()
     nats = metrics.text_nll(pretrained.load("chorales"), test, context=music.CONTEXT) / (len(test) - 1)
     assert nats < counted - 0.5
+
+
+# ---------------------------------------------------------------- given voices, and the rule in the loop
+
+
+def test_given_voices_stand_where_they_were_asked():
+    writer, given = pretrained.load("chorales"), torch.full((2, 70, 4), -1)
+    given[0, :, 0] = torch.tensor([60, HOLD] * 35)
+    given[1, 5] = torch.tensor([70, 65, REST, 50])
+    drawn = music.draw(writer, 2, 70, Noise(0), given=given)
+    assert torch.equal(drawn[given >= 0], given[given >= 0])
+    free = music.draw(writer, 2, 70, Noise(0))
+    assert torch.equal(free[1, :5], drawn[1, :5])  # what is to come is not seen
+    assert not torch.equal(free[1, 6:], drawn[1, 6:])
+
+
+def test_what_cannot_be_given_is_refused():
+    with pytest.raises(ValueError, match=r"given must have shape \(1, 3, 4\), got \(3, 4\)"):
+        music.draw(small(), 1, 3, Noise(0), given=torch.full((3, 4), -1))
+    with pytest.raises(ValueError, match="pitches must lie from 30 to 87, got 20 to 20: transpose them"):
+        music.draw(small(), 1, 1, Noise(0), given=torch.tensor([[[20, -1, -1, -1]]]))
+    with pytest.raises(ValueError, match="rule must lie from 0, never, to 1, as trained; got 2"):
+        music.draw(small(), 1, 1, Noise(0), rule=2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_the_hard_rule_there_are_no_parallels(seed):
+    knows_nothing = Equal()
+    hold = 3.5 * nn.functional.one_hot(torch.tensor(PITCHES), SIZE)
+    knows_nothing.forward = lambda tokens: hold.expand(*tokens.shape, SIZE)
+    wild, tame = (music.draw(knows_nothing, 40, 40, Noise(seed), temperature=0.9, rule=rule) for rule in (1.0, 0.0))
+    assert sum(map(music.parallels, wild)) > 0
+    assert sum(map(music.parallels, tame)) == 0
+    half = music.draw(knows_nothing, 40, 40, Noise(seed), temperature=0.9, rule=1e-9)
+    assert torch.equal(half, tame)  # a rule nearly hard draws the same
+
+
+@given(st.lists(STEP, min_size=2, max_size=9))
+def test_forbidden_tokens_are_those_that_make_parallels(steps):
+    voices = torch.tensor(steps)
+    heard = music.sounding(voices)
+    for voice in range(4):
+        masked = music.forbidden(heard[:-1], heard[1:, :voice])
+        assert masked.shape == (len(voices) - 1, SIZE)
+        assert not masked[:, PITCHES:].any()
+        token = music.encode(voices[1:, voice])
+        for t in range(len(voices) - 1):
+            before, now = heard[t], heard[t + 1]
+            moved = now[voice] - before[voice]
+            alike = [u for u in range(voice) if moved != 0 and now[u] - before[u] == moved]
+            made = any((now[u] - now[voice]) % 12 in (0, 7) for u in alike)
+            if voices[t + 1, voice] < HOLD:
+                assert masked[t, token[t]].item() == made
+
+
+# ---------------------------------------------------------------- faults, copies, counting
+
+
+def test_faults_by_hand():
+    h, r = HOLD, REST
+    voices = torch.tensor([
+        [72, h, 74, 84, h, r],  # a leap of 10 to a note above the range
+        [60, h, 76, h, 62, h],  # an octave up less a bit: above the soprano; outside its own range
+        [55, h, h, h, h, h],
+        [48, h, h, 36, h, h],  # an octave down is no leap, but too low
+    ]).T  # fmt: skip
+    found = music.faults(voices)
+    assert list(found) == ["parallels", "crossing", "spacing", "range", "leaps"]
+    assert found["crossing"] == pytest.approx(1 / 6)  # step 2: 76 above 74
+    assert found["spacing"] == pytest.approx(3 / 6)  # 76 − 55 = 21 at steps 2 and 3; 84 − 62 at step 4, and not silent ones
+    assert found["leaps"] == pytest.approx(3 / 5)  # 10 in the soprano, 16 and 14 in the alto; not 2, not the octave
+    sung = [(p, *music.SINGERS[v].tolist()) for v in range(4) for p in voices[:, v].tolist() if p < HOLD]
+    by_key = [sum(not low <= pitch + key <= high for pitch, low, high in sung) for key in range(-6, 6)]
+    assert found["range"] == pytest.approx(min(by_key) / 9)
+    assert set(music.faults(torch.full((3, 4), r)).values()) == {0}
+
+
+def test_a_piece_has_its_faults_in_every_key():
+    voices = load_chorales("test", steps=music.STEPS)[0].voices
+    moved = torch.where(voices < HOLD, voices + 3, voices)
+    assert music.faults(voices) == pytest.approx(music.faults(moved))
+
+
+def test_the_longest_run_is_found_in_whatever_key_and_never_across_two_pieces():
+    known = [counted(30), load_chorales("train", steps=music.STEPS)[0].voices]
+    copy = torch.where(known[1] < HOLD, known[1] - 4, known[1])
+    new = torch.tensor([[60, 55, 52, 40], [79, 50, 41, 33]] * 6)
+    assert music.longest_runs([copy, copy[6:20], new], known).tolist() == [len(copy) - 1, 13, 0]
+    first, second = copy[:10], copy[10:20]
+    assert music.longest_runs([copy[:20]], [first, second]).tolist() == [9]
+    patched = torch.cat([copy[:9], new[:3], copy[12:30]])
+    assert music.longest_runs([patched], known).tolist() == [30 - 12 - 1]
+
+
+def test_counting_answers_as_it_scores():
+    tokens = music.row("test")[: 4 * 300]
+    counts = music.VoiceCounts(5, tokens)
+    for n in (4, 5, 7, 18):
+        logits, state = counts.step(tokens[None, :n], None)
+        assert state is None
+        assert logits.shape == (1, SIZE)
+        known = torch.cat([tokens[:n].expand(SIZE, -1), torch.arange(SIZE)[:, None]], dim=1)
+        assert torch.allclose(logits[0], counts.log_prob(known)[:, -1])
+    assert counts.log_prob(tokens).shape == tokens.shape
+
+
+def test_counting_knows_whose_turn_it_is_and_every_key():
+    tokens = music.row("test")[: 4 * 300]
+    counts, plain = music.VoiceCounts(5, tokens), NGram(5, SIZE).fit(tokens)
+    other = torch.where(tokens < PITCHES, tokens + 2, tokens)
+    assert counts.log_prob(other).mean() > plain.log_prob(other).mean() + 0.5
+    drawn = music.draw(counts, 3, 12, Noise(0), temperature=1.0)
+    assert drawn.shape == (3, 12, 4)
+    assert (music.sounding(drawn[0]).nanmean(dim=0).diff() < 0).all()  # soprano above alto above tenor above bass

@@ -5,6 +5,7 @@ A Sphinx extension. When the pages are written it goes through them once and
 - drops the theme's icon script (1.5 MB; `book/assets/course.css` draws the few icons that are used);
 - gives each control the name it shows, and each part of the page a landmark, which a screen reader needs;
 - gives figures their size and loads them when the reader comes near;
+- shows the picture of an output that offers one beside a control that needs a kernel;
 - leaves one first heading and one title on a page, lets formulas of several lines have a number, and drops the page's
   address where it has none yet.
 
@@ -19,6 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
@@ -45,6 +47,7 @@ SOMEWHERE = [
 ]
 
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 PICTURE = re.compile(r'<img (?![^>]*(?:width|style)=)([^>]*src="([^"]*_images/[^"]*\.png)"[^>]*>)')
 
 
@@ -79,6 +82,14 @@ def remember(app: Sphinx, pagename: str, template: str, context: dict[str, Any],
     app.pages_to_finish.add(pagename)  # type: ignore[attr-defined]
 
 
+def pictures_stand_in(app: Sphinx, doctree: nodes.document) -> None:
+    """Of an output that is a picture as well as a control, leave the picture: the page has no kernel."""
+    for bundle in doctree.findall(nodes.container):
+        kinds = {child["mime_type"]: child for child in bundle.children if "mime_type" in getattr(child, "attributes", {})}
+        if "image/png" in kinds and WIDGET in kinds:
+            bundle.remove(kinds[WIDGET])
+
+
 def finish_all(app: Sphinx, failed: Exception | None) -> None:
     """Finish every page that a successful build has written."""
     if failed or app.builder.name != "html":
@@ -95,6 +106,7 @@ def finish_all(app: Sphinx, failed: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.pages_to_finish = set()  # type: ignore[attr-defined]
+    app.connect("doctree-read", pictures_stand_in)
     app.connect("html-page-context", remember)
     app.connect("build-finished", finish_all)
     return {"parallel_read_safe": True, "parallel_write_safe": False}

@@ -6,6 +6,8 @@ the player on one ``+``.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,6 +119,92 @@ def parse_levels(text: str) -> list[Level]:
 def format_levels(levels: list[Level]) -> str:
     """Write a collection that `parse_levels` reads."""
     return "\n".join(f"; {level.title}\n{level}\n" for level in levels)
+
+
+SPELLINGS = str.maketrans("pPbB-_", "@+$*  ")  # other characters that .sok allows for the same cells
+NOTES = re.compile(
+    r"::|(author|collection|comment|copyright|date|solution|saved game|snapshot)\b|[lurd\d\s()]+$", re.IGNORECASE
+)
+
+
+def save_sok(
+    levels: Sequence[Level], path: Path | str, *, collection: str = "", author: str = "", solutions: Sequence[str] = ()
+) -> Path:
+    """Write levels into a ``.sok`` file, as programs that play Sokoban read it; returns the path.
+
+    Parameters
+    ----------
+    levels : sequence of Level
+        Well-formed ones: `Level.faults` finds nothing.
+    path : path
+        Its folder must exist.
+    collection, author : str
+        Of all levels, for the head of the file.
+    solutions : sequence of str, optional
+        Moves, ``udlrUDLR``, for each level; empty where none is known.
+
+    Raises
+    ------
+    ValueError
+        A level is not well-formed, a title has a line break, or there are not as many solutions as levels.
+
+    Source: Sokoban YASC's file format 0.17, sokobano.de/wiki, "Sok format".
+    """
+    if solutions and len(solutions) != len(levels):
+        raise ValueError(f"give a solution for each level, empty where none is known: got {len(solutions)} for {len(levels)}")
+    if any(len(name.splitlines()) > 1 for name in (collection, author, *(level.title for level in levels))):
+        raise ValueError("a title, a collection and an author are one line each")
+    head = [f"{key}: {value}" for key, value in (("Collection", collection), ("Author", author)) if value]
+    blocks = [":: Sokoban levels", *(["\n".join(head)] if head else [])]
+    for number, level in enumerate(levels):
+        if faults := level.faults():
+            raise ValueError(f"level {number + 1} ({level.title!r}) cannot be played: {'; '.join(faults)}. Leave it out.")
+        board = [row if row.strip() else "-" for row in level.rows]  # an empty line would end the board
+        blocks.append("\n".join([*board, *([f"Title: {level.title}"] if level.title else [])]))
+        blocks += [f"Solution\n{solutions[number]}"] if solutions and solutions[number] else []
+    path = Path(path)
+    path.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+    return path
+
+
+def read_sok(path: Path | str) -> list[Level]:
+    """Read the levels of a ``.sok``, ``.xsb`` or text file; notes, solutions and comments are passed over.
+
+    A title is a line ``Title: …`` after the board, or else the last line before it, without the ``;`` it may begin with.
+
+    Raises
+    ------
+    ValueError
+        The file is no text, has no level, has one in run-length encoding, or one that cannot be played; says which line.
+    """
+    path, levels = Path(path), list[Level]()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path.name} is no text file. Levels are read from .sok, .xsb and .txt.") from None
+    rows, title, after = list[str](), "", False
+    for number, line in enumerate([*lines, ""], start=1):
+        cells = line.rstrip().translate(SPELLINGS)
+        if line.strip() and set(cells) <= set(CELLS) and ("#" in cells or rows):
+            rows.append(cells)
+            continue
+        if rows:
+            level = Level.parse("\n".join(rows), title)
+            if faults := level.faults():
+                where = f"{path.name}, level {len(levels) + 1}, lines {number - len(rows)} to {number - 1}"
+                raise ValueError(f"{where}: {'; '.join(faults)}. Mend it or take it out.")
+            levels.append(level)
+            rows, title, after = [], "", True
+        key, _, value = line.partition(":")
+        if key.strip().lower() == "title" and after:
+            levels[-1], after = Level(levels[-1].rows, value.strip()), False
+        elif "#" in line and set(line) - set(" 0123456789|()") <= set(CELLS) | set("pPbB-_"):
+            raise ValueError(f"{path.name}, line {number}: run-length encoding is not read. Write the board cell by cell.")
+        elif line.strip():
+            title = "" if NOTES.match(line) else line.removeprefix(";").strip()
+    if not levels:
+        raise ValueError(f"{path.name} has no level: no line is made of {CELLS!r} with a wall in it.")
+    return levels
 
 
 def load_levels(split: str = "train", *, name: str = "sokoban", folder: Path | str = FOLDER) -> list[Level]:

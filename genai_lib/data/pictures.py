@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
@@ -44,10 +45,21 @@ def tile(x: Tensor, *, columns: int | None = None, gap: int = 2) -> np.ndarray:
     return sheet
 
 
+def _sheet(x: Tensor, columns: int | None, scale: int) -> Image.Image:
+    sheet = Image.fromarray(tile(x, columns=columns))
+    return sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST)
+
+
+def png(x: Tensor, *, columns: int | None = None, scale: int = 2) -> bytes:
+    """Pictures (N, C, H, W) in [0, 1] as one PNG sheet, each pixel scale × scale large: the bytes of the file."""
+    file = io.BytesIO()
+    _sheet(x, columns, scale).save(file, "PNG")
+    return file.getvalue()
+
+
 def save_png(x: Tensor, path: Path | str, *, columns: int | None = None, scale: int = 2) -> Path:
     """Write pictures (N, C, H, W) in [0, 1] as one PNG sheet, each pixel scale × scale large; returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet = Image.fromarray(tile(x, columns=columns))
-    sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST).save(path)
+    _sheet(x, columns, scale).save(path)
     return path

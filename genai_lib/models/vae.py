@@ -72,6 +72,25 @@ class VAE(nn.Module):
         return self.decode(noise.normal(n, self.latent)).sigmoid()
 
 
+class GaussianVAE(VAE):
+    """A VAE for colours: p(x|z) = N(sigmoid of the decoder's output, σ² I) with one σ for all pixels, learned too.
+
+    At the best σ, the root mean square of what the decoder misses, the reconstruction term is C·H·W·log σ and a constant.
+    A small σ makes errors dear and a large one makes the KL dear, so σ sets their exchange rate, which β would set by hand.
+
+    Attributes
+    ----------
+    log_sigma : scalar
+        log σ, in pixel units; it begins at σ = 0.3, about what the mean picture misses.
+
+    Source: Rybkin, Daniilidis & Levine 2021, §3.
+    """
+
+    def __init__(self, encoder: Callable[[Tensor], Tensor], decoder: Callable[[Tensor], Tensor], latent: int) -> None:
+        super().__init__(encoder, decoder, latent)
+        self.log_sigma = nn.Parameter(torch.tensor(0.3).log())
+
+
 class ConditionalVAE(nn.Module):
     """A VAE that is told the class: q(z|x, y) and p(x|z, y), prior p(z) = N(0, I) (Sohn, Lee & Yan 2015).
 

@@ -21,8 +21,9 @@ from genai_lib.models.clip import CLIP, TextToPicture, TextTower, encode_text, p
 from genai_lib.models.diffusion import Diffusion, Schedule
 from genai_lib.models.gan import dcgan
 from genai_lib.models.unet import UNet
+from genai_lib.models.vae import GaussianVAE, conv_vae
 from genai_lib.noise import Noise
-from genai_lib.objectives import contrastive_loss, denoising_loss
+from genai_lib.objectives import ELBO, contrastive_loss, denoising_loss, elbo, gaussian_nll
 from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, one_cycle
 from genai_lib.recipes.gan import game, generator_of
 from genai_lib.training import Player
@@ -98,6 +99,21 @@ def _clip_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
     return [Player("model", model, loss, *one_cycle(model, effort, steps))]
 
 
+def colour_elbo(model: GaussianVAE, x: Tensor, noise: Noise) -> ELBO:
+    """The bound of a Gaussian decoder with its learned σ: a log-density of pixels in [0, 1], (B,) nats each."""
+    return elbo(model, x, noise, nll=lambda y, x: gaussian_nll(y.sigmoid(), x, sigma=model.log_sigma.exp()))
+
+
+def _vae_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
+    assert isinstance(model, GaussianVAE)
+
+    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
+        bound = colour_elbo(model, disturb(batch[0], noise, pixels=1, colour=0.0), noise)
+        return {"loss": bound.loss(), "reconstruction": bound.reconstruction.mean(), "kl": bound.kl.mean()}
+
+    return [Player("vae", model, loss, *one_cycle(model, effort, steps))]
+
+
 def _drawing_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
     assert isinstance(model, TextToPicture)
     tokens = _tokens(model.text.buckets)
@@ -150,6 +166,14 @@ def _sampled_quality(model: nn.Module, judge: Judge | None) -> Quality:
     return emoji_quality(model.sample(1_000, Noise(0)), judge) if judge is not None else {}  # type: ignore[operator]
 
 
+def _vae_quality(model: nn.Module, judge: Judge | None) -> Quality:
+    """Besides the figures of samples: decibels of the reconstructions of test pictures. There the reference is at hand."""
+    assert isinstance(model, GaussianVAE)
+    x = load("emoji", "test").x
+    rebuilt = metrics.in_batches(model.reconstruct, x)
+    return {"psnr, rebuilt": metrics.psnr(rebuilt, x).double().mean().item()} | _sampled_quality(model, judge)
+
+
 def main_colour(x: Tensor) -> Tensor:
     """Which of the seven `COLOURS` most coloured pixels of each picture (B, 3, 32, 32) come closest to; −1 if none: (B,).
 
@@ -198,6 +222,11 @@ def _text_to_picture() -> TextToPicture:
     return TextToPicture(diffusion, TextTower(64, buckets=BUCKETS))
 
 
+def _colour_vae() -> GaussianVAE:
+    networks = conv_vae(latent=48, width=16, size=32, channels=3)
+    return GaussianVAE(networks.encoder, networks.decoder, networks.latent)
+
+
 RECIPES = [
     Recipe(
         "clip", "Two towers for emoji and their names in English and Chinese", CLIP,
@@ -211,6 +240,12 @@ RECIPES = [
         shipped=Effort(epochs=60, batch_size=64, lr=5e-4, precision="bf16", ema=0.995),
         quality=_sampled_quality, players=game(augment=partial(disturb, pixels=4)), product=generator_of,
         data=named_pictures, judge="clip",
+    ),
+    Recipe(
+        "emoji-vae", "Convolutional VAE of emoji, with a learned width of the error", _colour_vae,
+        minute=Effort(epochs=12, batch_size=32, lr=4e-3, precision="bf16", beta2=0.99),
+        shipped=Effort(epochs=300, batch_size=32, lr=4e-3, precision="bf16", beta2=0.99),
+        quality=_vae_quality, players=_vae_players, data=named_pictures, judge="clip",
     ),
     Recipe(
         "emoji-diffusion", "Diffusion model that draws emoji from a text", _text_to_picture,

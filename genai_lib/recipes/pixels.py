@@ -25,7 +25,7 @@ def _players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
 RECIPES = [
     Recipe(
         "gpt-pixels", "GPT that writes black-and-white digits, four pixels at a time", lambda: PictureGPT(Patches(28, 28)),
-        minute=Effort(epochs=0.085, batch_size=16, lr=8e-3, beta2=0.99),
+        minute=Effort(epochs=0.07, batch_size=16, lr=8e-3, beta2=0.99),
         shipped=Effort(epochs=0.6, batch_size=16, lr=8e-3, beta2=0.99),
         quality=likelihood_quality, players=_players,
     ),

@@ -6,5 +6,6 @@ the browser, or chosen there, from data stored in the widget, so a page needs no
 
 from genai_lib.widgets.flipbook import Flipbook
 from genai_lib.widgets.latent_map import LatentMap
+from genai_lib.widgets.sokoban import Sokoban
 
-__all__ = ["Flipbook", "LatentMap"]
+__all__ = ["Flipbook", "LatentMap", "Sokoban"]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genai_lib.data import load_levels
-from genai_lib.data.levels import CELLS, Level, format_levels, parse_levels
+from genai_lib.data.levels import CELLS, Level, format_levels, parse_levels, read_sok, save_sok
 
 SMALL = """\
 #####
@@ -176,3 +176,82 @@ def test_no_level_and_no_turned_copy_of_it_lies_on_both_sides(packed):
     train, test = ({level.canonical() for level in part} for part in packed)
     assert not train & test
     assert sum(max(level.grid.shape) <= 10 for level in packed[0]) == 232
+
+
+# ---------------------------------------------------------------- .sok files
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(picked=st.lists(st.integers(0, 804), min_size=1, max_size=5), titles=st.lists(st.text(
+    st.characters(exclude_categories=["C", "Z"]), max_size=12), min_size=5, max_size=5), head=st.booleans())  # fmt: skip
+def test_a_sok_file_gives_back_its_levels_and_titles(tmp_path_factory, picked, titles, head):
+    packed = load_levels()
+    levels = [Level(packed[i].rows, title) for i, title in zip(picked, titles, strict=False)]
+    path = tmp_path_factory.mktemp("sok") / "levels.sok"
+    names = {"collection": "Lurd #1", "author": "A. N. Author"} if head else {}
+    assert save_sok(levels, path, **names, solutions=["lurdLURD"] * len(levels)) == path
+    read = read_sok(path)
+    assert read == levels
+    assert [level.title for level in read] == [level.title for level in levels]
+
+
+def test_a_sok_file_is_written_as_the_format_asks(tmp_path):
+    small = "#####\n#@$.#\n# * #\n#####\n"
+    levels = [Level.parse(small, "First"), Level(("  #####", "###@$.#", "#######"))]
+    path = save_sok(levels, tmp_path / "two.sok", collection="Two", author="Me", solutions=["", "R"])
+    assert path.read_text(encoding="utf-8") == (
+        f":: Sokoban levels\n\nCollection: Two\nAuthor: Me\n\n{small}Title: First\n\n"
+        "  #####\n###@$.#\n#######\n\nSolution\nR\n"
+    )
+    assert read_sok(path) == levels
+
+
+def test_what_other_programs_write_is_read(tmp_path):
+    path = tmp_path / "others.txt"
+    path.write_text("\ufeff:: made elsewhere ::\nAuthor: somebody\nDate: now\n\nOne\n\n#####\n#pb.#\n#B--#\n#####\nAuthor: me\n"
+                    "Title: by key\n\nSolution\nlurdR\n\n; Two\n#####\n#@$.#\n-----\n#####\n\nThree\n#####\n#P*b#\n#####\n",
+                    encoding="utf-8")  # fmt: skip
+    with pytest.raises(ValueError) as error:
+        read_sok(path)
+    where = "others.txt, level 2, lines 18 to 21"
+    assert str(error.value) == f"{where}: the walls are open: the player can leave. Mend it or take it out."
+    path.write_text(path.read_text(encoding="utf-8").replace("-----", "#___#"), encoding="utf-8")
+    assert [str(level) for level in read_sok(path)] == [
+        "#####\n#@$.#\n#*  #\n#####", "#####\n#@$.#\n#   #\n#####", "#####\n#+*$#\n#####"
+    ]  # fmt: skip
+    assert [level.title for level in read_sok(path)] == ["by key", "Two", "Three"]
+
+
+@pytest.mark.parametrize("content, message", [
+    (b"\x89PNG\r\n\x1a\n\xff\xfe", "wrong.sok is no text file. Levels are read from .sok, .xsb and .txt."),
+    (b"", "wrong.sok has no level: no line is made of ' #@$.*+' with a wall in it."),
+    (b"Bob\npPbB\n\nSolution\nlurd\n", "wrong.sok has no level: no line is made of ' #@$.*+' with a wall in it."),
+    (b"#####\n#@$.#\n#####\n\n5#\n#@$.#|5#\n",
+     "wrong.sok, line 5: run-length encoding is not read. Write the board cell by cell."),
+    (b"#####\n#@$ #\n#####\n", "wrong.sok, level 1, lines 1 to 3: there must be as many boxes as goals, and at least one, "
+                               "not 1 and 0. Mend it or take it out."),
+])  # fmt: skip
+def test_a_wrong_file_is_refused_and_the_line_is_named(tmp_path, content, message):
+    path = tmp_path / "wrong.sok"
+    path.write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        read_sok(path)
+    assert str(error.value) == message
+
+
+TINY = "#####\n#@$.#\n#####"
+
+
+@pytest.mark.parametrize("levels, options, message", [
+    ([Level.parse(TINY, "a\nb")], {}, "a title, a collection and an author are one line each"),
+    ([Level.parse(TINY)], {"author": "a\rb"}, "a title, a collection and an author are one line each"),
+    ([Level.parse(TINY)], {"solutions": ["R", "R"]},
+     "give a solution for each level, empty where none is known: got 2 for 1"),
+    ([Level.parse(TINY), Level.parse(TINY.replace("@", " "), "odd")], {},
+     "level 2 ('odd') cannot be played: there must be one player, not 0. Leave it out."),
+])  # fmt: skip
+def test_what_no_program_could_read_is_not_written(tmp_path, levels, options, message):
+    with pytest.raises(ValueError) as error:
+        save_sok(levels, tmp_path / "none.sok", **options)
+    assert str(error.value).startswith(message)
+    assert not (tmp_path / "none.sok").exists()

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import builtins
+import gc
+import hashlib
+import io
+import wave
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +13,19 @@ import torch
 from music21 import chord, converter, corpus, meter, midi, note, stream, tie
 
 from genai_lib.data import DataError, load_chorales, music
-from genai_lib.data.music import HOLD, REST, Chorale, parse_chorales, save_midi, voices_of
+from genai_lib.data.music import (
+    HOLD,
+    RATE,
+    REST,
+    Chorale,
+    notes,
+    parse_chorales,
+    read_voices,
+    save_midi,
+    save_musicxml,
+    sound,
+    voices_of,
+)  # fmt: skip
 
 
 def part(*things):
@@ -195,6 +211,10 @@ def test_without_music21_it_says_what_to_install(cache, monkeypatch):
     with pytest.raises(DataError) as error:
         save_midi(tune(0), cache / "song.mid")
     assert str(error.value) == "MIDI files are written with music21, which is not installed: pip install music21"
+    with pytest.raises(DataError, match="MusicXML files are written with music21, which is not installed"):
+        save_musicxml(tune(0), cache / "song.xml")
+    with pytest.raises(DataError, match="files of music are read with music21, which is not installed"):
+        read_voices(cache / "song.mid")
     assert not (cache / "song.mid").exists()
 
 
@@ -268,3 +288,101 @@ def test_a_voice_that_is_silent_throughout_has_a_silent_track(tmp_path):
     voices = torch.tensor([[72, HOLD], [REST, HOLD], [HOLD, HOLD], [48, REST]]).T
     played, _, _ = events(save_midi(voices, tmp_path / "a.mid", steps=2))
     assert played[1:] == [[(0, True, 72), (2, False, 72)], [], [], [(0, True, 48), (1, False, 48)]]
+
+
+# ---------------------------------------------------------------- scores, sound, files of others
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+def test_a_chorale_comes_back_from_its_score(steps, three, tmp_path):
+    voices = voices_of(three[0].parts, steps=steps)
+    path = save_musicxml(voices, str(tmp_path / "scores" / "a.musicxml"), steps=steps)
+    assert path == tmp_path / "scores" / "a.musicxml"
+    read = read_voices(path, steps=steps)
+    assert torch.equal(read[: len(voices)], voices)
+    assert (read[len(voices) :] == REST).all()
+    assert [part.partName for part in converter.parse(path).parts] == ["Soprano", "Alto", "Tenor", "Bass"]
+
+
+def test_two_voices_make_a_score_of_two(tmp_path):
+    voices = torch.tensor([[72, HOLD, 74, HOLD], [HOLD, 60, HOLD, REST]]).T
+    read = read_voices(save_musicxml(voices, tmp_path / "a.musicxml", steps=2), steps=2)
+    assert torch.equal(read[:4], torch.tensor([[72, HOLD, 74, HOLD], [REST, 60, HOLD, REST]]).T)
+
+
+@pytest.mark.parametrize("voices", [
+    torch.tensor([[130, 60, 55, 48]]), torch.tensor([[60, -1, 55, 48]]), torch.tensor([60, 55]), torch.zeros(0, 4).long(),
+    torch.tensor([[60.5, 60, 55, 48]]),
+])  # fmt: skip
+@pytest.mark.parametrize("write", [save_midi, save_musicxml])
+def test_what_are_no_voices_is_refused_and_leaves_no_file(voices, write, tmp_path):
+    with pytest.raises(DataError, match=r"voices must be whole numbers \(T, voices\) from 0 to 129, got"):
+        write(voices, tmp_path / "a")
+    with pytest.raises(DataError, match="voices must be whole numbers"):
+        sound(voices)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")  # music21 leaves it open
+def test_a_file_that_is_no_music_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"there is no file .*nothing\.mid"):
+        read_voices(tmp_path / "nothing.mid")
+    for name in ("a.mid", "a.xml", "a.txt"):
+        (tmp_path / name).write_text("C D E F")
+        with pytest.raises(DataError, match=rf"{name} cannot be read as music"):
+            read_voices(tmp_path / name)
+    silent = save_midi(torch.full((4, 4), REST), tmp_path / "silent.mid")
+    with pytest.raises(DataError, match=r"silent\.mid holds no notes"):
+        read_voices(silent)
+    gc.collect()  # here, so that the warning is this test's
+
+
+def test_notes_by_hand():
+    h, r = HOLD, REST
+    voices = torch.tensor([[h, 72, h, r, 74], [60, 60, h, h, h]]).T
+    assert list(notes(voices)) == [(0, 0, 1, r), (0, 1, 3, 72), (0, 3, 4, r), (0, 4, 5, 74), (1, 0, 1, 60), (1, 1, 5, 60)]
+
+
+def played(file):
+    with wave.open(io.BytesIO(file)) as opened:
+        assert opened.getparams()[:3] == (1, 2, RATE)
+        return np.frombuffer(opened.readframes(opened.getnframes()), dtype="<i2").astype(int)
+
+
+@pytest.mark.parametrize("pitch", [36, 57, 69, 81])
+def test_a_note_sounds_at_its_frequency_with_two_softer_partials(pitch):
+    heard = played(sound(torch.tensor([[pitch]] + 7 * [[HOLD]]), steps=2, tempo=60))
+    assert len(heard) == 4 * RATE
+    spectrum = np.abs(np.fft.rfft(heard * np.hanning(len(heard))))
+    f = 440 * 2 ** ((pitch - 69) / 12)
+    peaks = [spectrum[round(4 * k * f) - 3 : round(4 * k * f) + 4].max() for k in (1, 2, 3)]
+    assert abs(spectrum.argmax() / 4 - f) <= 0.25
+    assert np.array(peaks) / peaks[0] == pytest.approx([1, 1 / 2, 1 / 4], rel=0.1)  # a peak may lie between two entries
+
+
+def test_voices_are_added_and_rests_are_silent():
+    one, two = torch.tensor([[60], [HOLD], [REST], [64]]), torch.tensor([[67], [REST], [REST], [HOLD]])
+    both = played(sound(torch.cat([one, two], dim=1)))
+    assert np.array_equal(both, played(sound(one)) + played(sound(two)))
+    each = len(both) // 4
+    assert not both[2 * each : 3 * each].any()
+    assert both[:each].any()
+    assert (both[[0, -1]] == 0).all()  # no click
+
+
+def test_the_loudest_chord_is_not_cut_off():
+    heard = played(sound(torch.tensor([[45] * 4] + 3 * [[HOLD] * 4])))
+    assert 20_000 < np.abs(heard).max() < 2**15
+
+
+def test_the_bytes_of_a_sound_are_the_same_on_every_machine():
+    """Only two roundings touch a float: no value that they round lies near a tie."""
+    i = np.arange(1024) * 2 * np.pi / 1024
+    table = 5_800 * (np.sin(i) + np.sin(2 * i) / 2 + np.sin(3 * i) / 4)
+    speeds = np.array([440 * 2 ** ((pitch - 69) / 12) / RATE * 2**30 for pitch in range(128)])
+    for values, margin in ((table, 1e-4), (speeds, 1e-4)):
+        assert np.abs(values - np.floor(values) - 0.5).min() > margin
+    assert np.array_equal(music._period(), np.rint(table))
+    assert [music._speed(pitch) for pitch in range(128)] == np.rint(speeds).tolist()
+    voices = torch.tensor([[72, 64, 55, 48], [HOLD, 65, HOLD, 50], [74, HOLD, REST, HOLD], [HOLD, HOLD, 57, 53]])
+    assert hashlib.sha256(sound(voices, steps=2, tempo=96)).hexdigest()[:16] == "b549de92883a44b9"

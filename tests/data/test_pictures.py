@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from genai_lib import Noise
-from genai_lib.data.pictures import save_png, tile
+from genai_lib.data.pictures import png, save_png, tile
 
 
 @given(n=st.integers(1, 13), channels=st.sampled_from([1, 3]), height=st.integers(1, 7), width=st.integers(1, 7),
@@ -61,3 +61,8 @@ def test_a_png_holds_the_sheet_pixel_by_pixel(tmp_path, scale):
 
 def test_a_png_is_written_where_a_string_says(tmp_path):
     assert save_png(torch.zeros(1, 1, 2, 2), str(tmp_path / "a.png")).is_file()
+
+
+def test_a_png_in_memory_is_the_one_in_the_file(tmp_path):
+    x = Noise(3).uniform(5, 3, 7, 11)
+    assert png(x, columns=2, scale=3) == save_png(x, tmp_path / "a.png", columns=2, scale=3).read_bytes()

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from genai_lib import Noise, objectives
 from genai_lib.models.gan import GAN, Discriminator, Generator, dcgan
-from genai_lib.models.vae import VAE, conditional_vae, conv_vae, map_vae, matched_vae, mlp_vae, reparameterise
+from genai_lib.models.vae import VAE, GaussianVAE, conditional_vae, conv_vae, map_vae, matched_vae, mlp_vae, reparameterise
 
 BUILDERS = {"mlp": mlp_vae, "map": map_vae, "conv": conv_vae}
 
@@ -266,3 +266,16 @@ def test_not_every_pair_makes_a_vae():
         assert str(error.value) == (
             "a VAE can be made of a pair whose networks are sequences of layers and that is told no class"
         )
+
+
+# ---------------------------------------------------------------- colours
+
+
+def test_a_gaussian_vae_is_a_vae_with_one_more_number():
+    torch.manual_seed(0)
+    plain = conv_vae(latent=5, width=3, size=32, channels=3)
+    model = GaussianVAE(plain.encoder, plain.decoder, plain.latent)
+    assert set(model.state_dict()) - set(plain.state_dict()) == {"log_sigma"}
+    assert model.log_sigma.exp().item() == pytest.approx(0.3)
+    assert model.log_sigma.requires_grad
+    assert torch.equal(model.sample(7, Noise(0)), plain.sample(7, Noise(0)))
