@@ -106,7 +106,8 @@ def draw(
     given : (n, steps, 4), optional
         What voices must do there, −1 where the model writes. It sees of it what it has passed, and nothing that is to come.
     rule : float
-        The probability of each token that would be `forbidden` is multiplied by it: 1 as trained, 0 never.
+        The weight of each token that would be `forbidden` is multiplied by it, before the temperature acts: 1 as trained,
+        0 never.
     temperature, **choice
         As in `probabilities`.
     """

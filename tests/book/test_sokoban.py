@@ -201,13 +201,14 @@ def test_on_the_chapters_page_every_level_is_solved_by_its_solution(page, site, 
         board = Level.parse(figure.locator("pre").text_content() or "")
         check(figure, board)
         for _ in range(300):
-            figure.get_by_role("button", name="Hint").click()
+            figure.get_by_role("button", name="Hint").dispatch_event("click")  # sooner than a finger; others test the finger
             said = figure.get_by_role("status").inner_text()
             if said.startswith("Solved"):
                 break
-            figure.get_by_role("button", name=f"Step {said.rstrip('.').split()[-1]}").click()
+            figure.get_by_role("button", name=f"Step {said.rstrip('.').split()[-1]}").dispatch_event("click")
         assert said.startswith("Solved"), f"level {number + 1}"
-        figure.get_by_role("button", name="Next level").click()
+        if number + 1 < count:
+            figure.get_by_role("button", name="Next level").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert console_errors == []
     assert foreign_requests == []
