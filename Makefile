@@ -175,6 +175,8 @@ sweep: $(VENV)/$(STAMP)  ## run the shipped sweeps again (about three hours)
 	$(PY) benchmarks/data_is_key.py --out genai_lib/data
 	$(PY) benchmarks/music_settings.py --out genai_lib/data/music_settings.json
 	$(PY) benchmarks/art.py --out genai_lib/data/art.json
+	$(PY) benchmarks/k14_pairs.py --out genai_lib/data/k14_pairs.json
+	$(PY) benchmarks/k15_synthetic.py --out genai_lib/data/k15_synthetic.json
 	$(PY) benchmarks/k30_rules.py --out genai_lib/data/k30_rules.json
 
 .PHONY: table
