@@ -16,12 +16,10 @@ Rows are written as they come; a file that has some is completed.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import time
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -315,10 +313,7 @@ PARTS: dict[str, tuple[list[tuple[Any, ...]], Callable[..., dict[str, Any]]]] = 
 
 def main() -> None:
     """Run all parts and write one file."""
-    parser = argparse.ArgumentParser(description="Three painters of emoji, asked for five things.")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write, or to complete")
-    parser.add_argument("--note", default="", help="added to the machine in the report, e.g. 'shared with other work'")
-    options = parser.parse_args()
+    options = sweep.options("Three painters of emoji, asked for five things.")
     genai_lib.setup(seed=0, threads=1)
     report = sweep.reopen(options.out, lambda: {
         **sweep.head("art", options.note),

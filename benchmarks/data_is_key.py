@@ -32,7 +32,6 @@ learning rates' figures and writes nothing.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import copy
 import io
@@ -40,7 +39,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -378,12 +376,12 @@ ROW = {"K1": quantity, "more": quantity, "K2": faults, "K3": augmentation, "K4":
 
 def main() -> None:
     """Tune, or run all that is missing."""
-    parser = argparse.ArgumentParser(description="Claims K1 to K4.")
-    parser.add_argument("--out", type=Path, help="the folder of the four JSON files to write, or to complete")
-    parser.add_argument("--part", choices=FILES, action="append", help="one part alone (may be given several times)")
-    parser.add_argument("--tune", action="store_true", help="try every learning rate on the tuning seed, write nothing")
-    parser.add_argument("--note", default="", help="added to the machine in the report, e.g. 'shared with other work'")
-    options = parser.parse_args()
+    options = sweep.options(
+        "Claims K1 to K4.",
+        out="the folder of the four JSON files to write, or to complete",
+        tune="try every learning rate on the tuning seed, write nothing",
+        own={"--part": {"choices": FILES, "action": "append", "help": "one part alone (may be given several times)"}},
+    )
     genai_lib.setup(seed=0, threads=1)
     if options.tune:
         for family, grid in GRID.items():
@@ -394,8 +392,6 @@ def main() -> None:
                 found = bits(run["product"]) if family == "GRU" else judged(draw(run["product"], TUNING_SEED))
                 print(family, rate, found, run["looks"], round(run["seconds"], 1), flush=True)
         return
-    if options.out is None:
-        parser.error("--out is needed, except with --tune")
     for part in options.part or ("K1", "K3", "K4", "K2", "more"):
         path = options.out / f"{FILES[part]}.json"
         report = sweep.reopen(path, lambda part=part: {

@@ -17,9 +17,7 @@ Rows are written as they come; a second call goes on where the first one stopped
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,10 +63,7 @@ def one_way(way: str, steps: int, guidance: float, judge: Any, real: Tensor) -> 
 
 def main() -> None:
     """Go through all the ways and write one file."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
-    parser.add_argument("--note", default="", help="added to the machine in the report, e.g. 'shared with other work'")
-    options = parser.parse_args()
+    options = sweep.options((__doc__ or "").split("\n")[0])
     genai_lib.setup(seed=0)
     report = sweep.reopen(options.out, lambda: {
         **sweep.head("diffusion_steps", options.note),

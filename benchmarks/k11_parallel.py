@@ -17,13 +17,11 @@ out the quality.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -107,20 +105,17 @@ def one_round(number: int) -> dict[str, Any]:
 
 def main() -> None:
     """Tune, or run all and write one file."""
-    parser = argparse.ArgumentParser(description="Ten rounds for claim K11.")
-    parser.add_argument("--out", type=Path, help="the JSON file to write, or to complete")
-    parser.add_argument("--tune", action="store_true", help="try every learning rate on the tuning seed, write nothing")
-    parser.add_argument("--clock", action="store_true", help="only the rounds, not the quality")
-    parser.add_argument("--note", default="", help="added to the machine in the report, e.g. 'shared with other work'")
-    options = parser.parse_args()
+    options = sweep.options(
+        "Ten rounds for claim K11.",
+        tune="try every learning rate on the tuning seed, write nothing",
+        own={"--clock": {"action": "store_true", "help": "only the rounds, not the quality"}},
+    )
     genai_lib.setup(seed=0, threads=1)
     if options.tune:
         for rate in GRID:
             for name in BUILD:
                 print(name, rate, json.dumps(quality(name, TUNING_SEED, rate)), flush=True)
         return
-    if options.out is None:
-        parser.error("--out is needed, except with --tune")
     report = sweep.reopen(options.out, lambda: {
         "claim": "K11",
         **sweep.head("k11_parallel", options.note),
@@ -131,13 +126,11 @@ def main() -> None:
         "rounds": [],
     })  # fmt: skip
 
-    for number in ROUNDS:
-        if number not in [row["round"] for row in report["rounds"]]:
-            sweep.keep(one_round(number), report, options.out, place="rounds")
-    for seed in () if options.clock else SEEDS:
-        if seed not in [row["seed"] for row in report["quality"]]:
-            row = {"seed": seed, **{name: quality(name, seed, rate) for name, rate in RATES.items()}}
-            sweep.keep(row, report, options.out, place="quality")
+    for number in sweep.missing(ROUNDS, report, place="rounds", key="round"):
+        sweep.keep(one_round(number), report, options.out, place="rounds")
+    for seed in () if options.clock else sweep.missing(SEEDS, report, place="quality"):
+        row = {"seed": seed, **{name: quality(name, seed, rate) for name, rate in RATES.items()}}
+        sweep.keep(row, report, options.out, place="quality")
 
 
 if __name__ == "__main__":

@@ -30,12 +30,10 @@ both write nothing.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -206,12 +204,11 @@ def tune(say: Callable[[str], None]) -> None:
 
 def main() -> None:
     """Tune, time, or run all seeds and write one file."""
-    parser = argparse.ArgumentParser(description="Ten paired seeds for claim K12.")
-    parser.add_argument("--out", type=Path, help="the JSON file to write, or to complete")
-    parser.add_argument("--tune", action="store_true", help="try every rate on the tuning seed, write nothing")
-    parser.add_argument("--clock", action="store_true", help="run the tuning seed at the claim's shares, write nothing")
-    parser.add_argument("--note", default="", help="added to the machine in the report, e.g. 'shared with other work'")
-    options = parser.parse_args()
+    options = sweep.options(
+        "Ten paired seeds for claim K12.",
+        tune="try every rate on the tuning seed, write nothing",
+        clock="run the tuning seed at the claim's shares, write nothing",
+    )
     genai_lib.setup(seed=0, threads=1)
     if options.tune:
         tune(lambda line: print(line, flush=True))
@@ -223,8 +220,6 @@ def main() -> None:
                 print(json.dumps(row), flush=True)
             print(f"{domain}: {time.process_time() - begun:.1f} s")
         return
-    if options.out is None:
-        parser.error("--out is needed, except with --tune and --clock")
     report = sweep.reopen(options.out, lambda: {
         "claim": "K12",
         **sweep.head("k12_transfer", options.note),

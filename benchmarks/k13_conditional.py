@@ -20,7 +20,6 @@ It keeps finished rows in --folder and goes on from there.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -92,11 +91,11 @@ def one_run(side: str, seed: int, jury: Jury) -> dict[str, Any]:
 
 def main() -> None:
     """Run all seeds and write one file."""
-    parser = argparse.ArgumentParser(description="Ten paired seeds for claim K13.")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
-    parser.add_argument("--folder", type=Path, default=Path("runs/k13"), help="keeps the finished rows")
-    parser.add_argument("--note", default="", help="added to the machine in the report, e.g. 'shared with other work'")
-    options = parser.parse_args()
+    options = sweep.options(
+        "Ten paired seeds for claim K13.",
+        out="the JSON file to write",
+        own={"--folder": {"type": Path, "default": Path("runs/k13"), "help": "keeps the finished rows"}},
+    )
     options.folder.mkdir(parents=True, exist_ok=True)
     genai_lib.setup(seed=0)
     before, jury, rows = time.process_time(), Jury(), []

@@ -30,11 +30,9 @@ A row is written as it comes, and a file that has some rows is completed. `--tun
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -287,18 +285,15 @@ def tune() -> None:
 
 def main() -> None:
     """Run what is missing."""
-    parser = argparse.ArgumentParser(description="Ten paired seeds for claim K14.")
-    parser.add_argument("--out", type=Path, help="the JSON file to write or to complete")
-    parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
-    parser.add_argument("--note", default="", help="added to the machine in the report, e.g. 'shared with other work'")
-    parser.add_argument("--tune", action="store_true", help="print the figures of the learning rates, and write nothing")
-    options = parser.parse_args()
+    options = sweep.options(
+        "Ten paired seeds for claim K14.",
+        tune="print the figures of the learning rates, and write nothing",
+        own={"--seeds": {"type": int, "nargs": "*", "default": list(SEEDS), "help": "which seeds to run (default: all)"}},
+    )
     genai_lib.setup(seed=0)
     if options.tune:
         tune()
         return
-    if options.out is None:
-        parser.error("--out is missing: the JSON file to write")
 
     def begin() -> sweep.Report:
         settings = {"kept back": KEPT, "steps": STEPS, "batch": BATCH, "learning rates": RATES, "pixels": SIDE,
@@ -307,10 +302,8 @@ def main() -> None:
         return {"claim": "K14", **sweep.head("k14_pairs", options.note), "settings": settings, "rows": []}
 
     report = sweep.reopen(options.out, begin)
-    done = {row["seed"] for row in report["rows"]}
-    for seed in options.seeds:
-        if seed not in done:
-            sweep.keep(one_row(seed), report, options.out)
+    for seed in sweep.missing(options.seeds, report):
+        sweep.keep(one_row(seed), report, options.out)
 
 
 if __name__ == "__main__":

@@ -28,11 +28,9 @@ A file that has some rows is completed. `--tune` prints the tuning's figures and
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterator
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -262,18 +260,15 @@ def tune() -> None:
 
 def main() -> None:
     """Run what is missing."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, help="the JSON file to complete")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="stop after so many rows")
-    parser.add_argument("--tune", action="store_true", help="print the tuning's figures and stop")
-    parser.add_argument("--note", default="", help="said of the machine, e.g. 'shared with other work'")
-    options = parser.parse_args()
+    options = sweep.options(
+        (__doc__ or "").splitlines()[0],
+        tune="print the tuning's figures and stop",
+        own={"--rows": {"type": int, "default": 1_000_000, "help": "stop after so many rows"}},
+    )
     genai_lib.setup(seed=0)
     if options.tune:
         tune()
         return
-    if options.out is None:
-        parser.error("--out is needed, except with --tune")
     report = sweep.reopen(options.out, lambda: {
         "claim": "K15",
         **sweep.head("k15_synthetic", options.note),

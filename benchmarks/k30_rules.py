@@ -29,11 +29,9 @@ Rows are written as they come; a file that has some is completed.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections import defaultdict
 from copy import deepcopy
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -167,11 +165,10 @@ def poem_row(seed: int) -> dict[str, Any]:
 
 def main() -> None:
     """Run all seeds and write one file."""
-    parser = argparse.ArgumentParser(description="Ten paired seeds for claim K30.")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write, or to complete")
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many, to time one")
-    parser.add_argument("--note", default="", help="added to the machine in the report, e.g. 'shared with other work'")
-    options = parser.parse_args()
+    options = sweep.options(
+        "Ten paired seeds for claim K30.",
+        own={"--seeds": {"type": int, "default": len(SEEDS), "help": "how many, to time one"}},
+    )
     genai_lib.setup(seed=0, threads=1)
     report = sweep.reopen(options.out, lambda: {
         "claim": "K30",

@@ -13,13 +13,11 @@ Rows are written as they come; a file that has some is completed. `--tune` print
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import time
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -110,11 +108,7 @@ def seconds_a_step(precision: str) -> dict[str, list[float]]:
 
 def main() -> None:
     """Tune, or run all seeds and write one file."""
-    parser = argparse.ArgumentParser(description="Ten paired seeds for claim K5.")
-    parser.add_argument("--out", type=Path, help="the JSON file to write, or to complete")
-    parser.add_argument("--tune", action="store_true", help="try every learning rate on the tuning seed, write nothing")
-    parser.add_argument("--note", default="", help="added to the machine in the report, e.g. 'shared with other work'")
-    options = parser.parse_args()
+    options = sweep.options("Ten paired seeds for claim K5.", tune="try every learning rate on the tuning seed, write nothing")
     genai_lib.setup(seed=0, threads=1)
     features = pretrained.load("classifier").features
     run = partial(one_run, features=features, real=metrics.statistics(metrics.in_batches(features, load("mnist", "test").x)))
@@ -123,8 +117,6 @@ def main() -> None:
             for name in RATES:
                 print(name, rate, json.dumps(run(name, TUNING_SEED, rate)), flush=True)
         return
-    if options.out is None:
-        parser.error("--out is needed, except with --tune")
     report = sweep.reopen(options.out, lambda: {
         "claim": "K5",
         **sweep.head("k5_cost", options.note),
@@ -134,10 +126,9 @@ def main() -> None:
         "processor seconds a step": {precision: seconds_a_step(precision) for precision in ("fp32", "bf16")},
         "rows": [],
     })  # fmt: skip
-    for seed in SEEDS:
-        if seed not in [row["seed"] for row in report["rows"]]:
-            row = {"seed": seed, **{name: run(name, seed, rate) for name, rate in RATES.items()}}
-            sweep.keep(row, report, options.out)
+    for seed in sweep.missing(SEEDS, report):
+        row = {"seed": seed, **{name: run(name, seed, rate) for name, rate in RATES.items()}}
+        sweep.keep(row, report, options.out)
 
 
 if __name__ == "__main__":

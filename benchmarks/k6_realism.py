@@ -20,11 +20,9 @@ Rows are written as they come; a file that has some is completed. `--tune` and `
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -138,12 +136,11 @@ def clock() -> dict[str, float]:
 
 def main() -> None:
     """Time, tune, or run all seeds and write one file."""
-    parser = argparse.ArgumentParser(description="Ten paired seeds for claims K6 and K7.")
-    parser.add_argument("--out", type=Path, help="the JSON file to write, or to complete")
-    parser.add_argument("--tune", action="store_true", help="try every learning rate on the tuning seed, write nothing")
-    parser.add_argument("--clock", action="store_true", help="time a step of each side, write nothing")
-    parser.add_argument("--note", default="", help="added to the machine in the report, e.g. 'shared with other work'")
-    options = parser.parse_args()
+    options = sweep.options(
+        "Ten paired seeds for claims K6 and K7.",
+        tune="try every learning rate on the tuning seed, write nothing",
+        clock="time a step of each side, write nothing",
+    )
     genai_lib.setup(seed=0, threads=1)
     if options.clock:
         print(json.dumps(clock()))
@@ -154,8 +151,6 @@ def main() -> None:
             for name in STEPS:
                 print(name, rate, json.dumps(one_run(name, TUNING_SEED, judge, rate)), flush=True)
         return
-    if options.out is None:
-        parser.error("--out is needed, except with --tune and --clock")
     report = sweep.reopen(options.out, lambda: {
         "claim": "K6, K7",
         **sweep.head("k6_realism", options.note),
@@ -164,10 +159,9 @@ def main() -> None:
                      "digits for precision and recall": LOOKED_AT, "stops of the diffusion's DDIM": STOPS},
         "rows": [],
     })  # fmt: skip
-    for seed in SEEDS:
-        if seed not in [row["seed"] for row in report["rows"]]:
-            row = {"seed": seed, **{name: one_run(name, seed, judge, rate) for name, rate in RATES.items()}}
-            sweep.keep(row, report, options.out)
+    for seed in sweep.missing(SEEDS, report):
+        row = {"seed": seed, **{name: one_run(name, seed, judge, rate) for name, rate in RATES.items()}}
+        sweep.keep(row, report, options.out)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,9 @@ Rows are written as they come; a file that has some is completed. `--tune` and `
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -135,12 +133,11 @@ def clock() -> dict[str, float]:
 
 def main() -> None:
     """Time, tune, or run all seeds and write one file."""
-    parser = argparse.ArgumentParser(description="Ten paired seeds for claim K7.")
-    parser.add_argument("--out", type=Path, help="the JSON file to write, or to complete")
-    parser.add_argument("--tune", action="store_true", help="try the VAE's learning rates on the tuning seed, write nothing")
-    parser.add_argument("--clock", action="store_true", help="time a step of each side, write nothing")
-    parser.add_argument("--note", default="", help="added to the machine in the report, e.g. 'shared with other work'")
-    options = parser.parse_args()
+    options = sweep.options(
+        "Ten paired seeds for claim K7.",
+        tune="try the VAE's learning rates on the tuning seed, write nothing",
+        clock="time a step of each side, write nothing",
+    )
     genai_lib.setup(seed=0, threads=1)
     if options.clock:
         print(json.dumps(clock()))
@@ -149,8 +146,6 @@ def main() -> None:
         for rate in GRID:
             print(rate, json.dumps(one_run("VAE", TUNING_SEED, rate)), flush=True)
         return
-    if options.out is None:
-        parser.error("--out is needed, except with --tune and --clock")
     report = sweep.reopen(options.out, lambda: {
         "claim": "K7",
         **sweep.head("k7_text", options.note),
@@ -159,10 +154,9 @@ def main() -> None:
         "parameters": {name: sum(p.numel() for p in build(name).parameters()) for name in STEPS},
         "rows": [],
     })  # fmt: skip
-    for seed in SEEDS:
-        if seed not in [row["seed"] for row in report["rows"]]:
-            row = {"seed": seed, **{name: one_run(name, seed, rate) for name, rate in RATES.items()}}
-            sweep.keep(row, report, options.out)
+    for seed in sweep.missing(SEEDS, report):
+        row = {"seed": seed, **{name: one_run(name, seed, rate) for name, rate in RATES.items()}}
+        sweep.keep(row, report, options.out)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ It keeps finished trainings in --folder and goes on from there.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -82,12 +81,14 @@ def samples_of(seed: int, folder: Path) -> tuple[dict[str, Tensor], float]:
 
 def main() -> None:
     """Run all seeds and write one file."""
-    parser = argparse.ArgumentParser(description="Ten paired seeds for claim K8.")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
-    parser.add_argument("--folder", type=Path, default=Path("runs/k8"), help="keeps the finished trainings")
-    parser.add_argument("--train-only", action="store_true", help="train and keep, judge nothing")
-    parser.add_argument("--note", default="", help="added to the machine in the report, e.g. 'shared with other work'")
-    options = parser.parse_args()
+    options = sweep.options(
+        "Ten paired seeds for claim K8.",
+        out="the JSON file to write",
+        own={
+            "--folder": {"type": Path, "default": Path("runs/k8"), "help": "keeps the finished trainings"},
+            "--train-only": {"action": "store_true", "help": "train and keep, judge nothing"},
+        },
+    )
     options.folder.mkdir(parents=True, exist_ok=True)
     genai_lib.setup(seed=0)
     if options.train_only:

@@ -17,12 +17,10 @@ Rows are written as they come; a file that has some is completed. `--workers 2` 
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -96,11 +94,10 @@ def one_run(family: str, rate: float, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     """Run all that is missing and write one file."""
-    parser = argparse.ArgumentParser(description="Twenty seeds for claims K9 and K10.")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write, or to complete")
-    parser.add_argument("--workers", type=int, default=1, help="runs at a time, a thread each (default: 1)")
-    parser.add_argument("--note", default="", help="added to the machine in the report, e.g. 'shared with other work'")
-    options = parser.parse_args()
+    options = sweep.options(
+        "Twenty seeds for claims K9 and K10.",
+        own={"--workers": {"type": int, "default": 1, "help": "runs at a time, a thread each (default: 1)"}},
+    )
     report = sweep.reopen(options.out, lambda: {
         "claim": "K9, K10",
         **sweep.head("k9_spread", options.note),

@@ -15,9 +15,7 @@ The chorales are read with music21, two minutes at first. Rows are written as th
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,13 +35,12 @@ GRID = [(name, tau, rule) for name in ("GPT", f"{ORDER}-gram") for tau in TEMPER
 CELLS = [*GRID, ("4-gram", 1.0, 1.0), ("12-gram", 1.0, 1.0)]
 
 
-def judged(drawn: Tensor, gpt: LanguageModel) -> dict[str, Any]:
-    """Measure the pieces (20, 64, 4) of a seed."""
+def judged(drawn: Tensor, gpt: LanguageModel, known: list[Tensor]) -> dict[str, Any]:
+    """Measure the pieces (20, 64, 4) of a seed, beside the training chorales."""
     counted = [list(music.faults(piece).values()) for piece in drawn]
     read = torch.cat([torch.full((PIECES, 4), music.EDGE), music.encode(drawn).flatten(1)], dim=1)[:, : music.CONTEXT + 1]
     with torch.no_grad():
         nats = next_token_nll(gpt, read).mean().item() / (read.shape[1] - 1)
-    known = [chorale.voices for chorale in load_chorales("train", steps=music.STEPS)]
     return {
         "faults": [round(sum(column) / PIECES, 5) for column in zip(*counted, strict=True)],
         "nats": round(nats, 4),
@@ -53,10 +50,7 @@ def judged(drawn: Tensor, gpt: LanguageModel) -> dict[str, Any]:
 
 def main() -> None:
     """Run all cells and write one file."""
-    parser = argparse.ArgumentParser(description="Temperature and rule of the chorale writer, ten seeds.")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write, or to complete")
-    parser.add_argument("--note", default="", help="added to the machine in the report, e.g. 'shared with other work'")
-    options = parser.parse_args()
+    options = sweep.options("Temperature and rule of the chorale writer, ten seeds.")
     genai_lib.setup(seed=0, threads=1)
     report = sweep.reopen(options.out, lambda: {
         **sweep.head("music_settings", options.note),
@@ -66,6 +60,7 @@ def main() -> None:
     })  # fmt: skip
     gpt = pretrained.load("chorales").double()
     writers = {"GPT": gpt} | {f"{n}-gram": music.VoiceCounts(n, music.row("train")) for n in (4, ORDER, 12)}
+    known = [chorale.voices for chorale in load_chorales("train", steps=music.STEPS)]
     done = {(row["writer"], row["temperature"], row["rule"], row["seed"]) for row in report["rows"]}
     for seed in SEEDS:
         for name, tau, rule in CELLS:
@@ -74,7 +69,7 @@ def main() -> None:
                 drawn = music.draw(writers[name], PIECES, STEPS, Noise(seed, 17), temperature=tau, rule=rule)
                 report["seconds of drawing"] = round(report["seconds of drawing"] + time.process_time() - start, 1)
                 row = {"writer": name, "temperature": tau, "rule": rule, "seed": seed}
-                sweep.keep(row | judged(drawn, gpt), report, options.out)
+                sweep.keep(row | judged(drawn, gpt, known), report, options.out)
 
 
 if __name__ == "__main__":

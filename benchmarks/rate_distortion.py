@@ -18,9 +18,7 @@ Rows are written as they come; a second call goes on where the first one stopped
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -99,10 +97,7 @@ def measure(model: VAE, peek: Peek | None) -> dict[str, float]:
 
 def main() -> None:
     """Run all seeds and write one file."""
-    parser = argparse.ArgumentParser(description="Rate and distortion of small VAEs.")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
-    parser.add_argument("--note", default="", help="added to the machine in the report, e.g. 'shared with other work'")
-    options = parser.parse_args()
+    options = sweep.options("Rate and distortion of small VAEs.")
     genai_lib.setup(seed=0)
     report = sweep.reopen(options.out, lambda: {
         **sweep.head("rate_distortion", options.note),

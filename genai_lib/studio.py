@@ -401,10 +401,15 @@ def png_sheet(pieces: Sequence[Piece], *, columns: int | None = None, scale: int
                columns=columns and min(columns, len(pieces)), scale=scale)  # fmt: skip
 
 
+def png_size(sheet: bytes) -> tuple[int, int]:
+    """Width and height of a PNG file in pixels, from its header."""
+    return int.from_bytes(sheet[16:20], "big"), int.from_bytes(sheet[20:24], "big")
+
+
 def svg_sheet(pieces: Sequence[Piece], *, columns: int | None = None) -> str:
     """An SVG file that any size suits: the PNG sheet inside, embedded, sharp edges asked for; the records in <metadata>."""
     sheet = png_sheet(pieces, columns=columns, scale=1)
-    width, height = (int.from_bytes(sheet[i : i + 4], "big") for i in (16, 20))  # from the PNG's header
+    width, height = png_size(sheet)
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{4 * width}" height="{4 * height}" '
             f'role="img" aria-label={quoteattr("; ".join(map(str, pieces)))}>\n<metadata>{escape(dump(pieces))}</metadata>\n'
             f'<image width="{width}" height="{height}" style="image-rendering:pixelated" '

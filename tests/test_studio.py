@@ -381,6 +381,13 @@ def test_a_png_sheet_shows_pictures_of_all_sizes_pixel_by_pixel():
     assert np.array_equal(sheet[:2, 36:64, 0], drawn[:1].repeat(2, axis=0))  # the border is the picture's own edge
 
 
+@pytest.mark.parametrize("size", [(1, 1), (66, 32), (300, 70_000)])
+def test_the_size_of_a_png_is_read_from_its_header(size):
+    file = io.BytesIO()
+    Image.new("L", size).save(file, "PNG")
+    assert studio.png_size(file.getvalue()) == size
+
+
 def test_an_svg_sheet_holds_the_picture_and_the_records():
     pieces = [piece("emoji-diffusion", prompt='a "cat" <&> dog'), piece("emoji-gan")]
     root = ElementTree.fromstring(studio.svg_sheet(pieces))

@@ -1,12 +1,72 @@
 from __future__ import annotations
 
+import errno
 import json
 import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from genai_lib import pretrained, sweep
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """Read the options of a script that was called with these words."""
+
+    def read(*words, **settings):
+        monkeypatch.setattr(sys, "argv", ["k0_nothing.py", *words])
+        return vars(sweep.options("Nothing.", **settings))
+
+    return read
+
+
+def test_what_a_script_is_asked(said):
+    assert said("--out", "a/b.json") == {"out": Path("a/b.json"), "note": ""}
+    assert said("--note", "at night", "--out", "b.json") == {"out": Path("b.json"), "note": "at night"}
+    both = {"tune": "print the grid", "clock": "time a step"}
+    assert said("--out", "b.json", **both) == {"out": Path("b.json"), "note": "", "tune": False, "clock": False}
+
+
+@pytest.mark.parametrize("word", ["tune", "clock"])
+def test_what_writes_no_report_needs_no_place_for_one(said, word):
+    found = said(f"--{word}", tune="print the grid", clock="time a step")
+    assert found == {"out": None, "note": "", "tune": word == "tune", "clock": word == "clock"}
+
+
+def test_a_script_may_have_options_of_its_own(said):
+    own = {"--seeds": {"type": int, "nargs": "*", "default": [7]}, "--train-only": {"action": "store_true"}}
+    usual = {"out": Path("b.json"), "note": ""}
+    assert said("--out", "b.json", own=own) == {**usual, "seeds": [7], "train_only": False}
+    found = said("--out", "b.json", "--seeds", "1", "2", "--train-only", own=own)
+    assert found == {**usual, "seeds": [1, 2], "train_only": True}
+
+
+@pytest.mark.parametrize("words, settings, message", [
+    ([], {}, "--out is needed: name the JSON file to write, or to complete"),
+    (["--note", "x"], {"tune": "t"}, "--out is needed, except with --tune: name the JSON file to write, or to complete"),
+    ([], {"tune": "t", "clock": "c", "out": "a folder"}, "--out is needed, except with --tune and --clock: name a folder"),
+    (["--quick"], {"own": {"--quick": {"action": "store_true"}}}, "--out is needed: name the JSON file"),  # it writes one
+    (["--out", "b.json", "--tune"], {}, "unrecognized arguments: --tune"),
+    (["--out", "b.json", "--clock"], {"tune": "t"}, "unrecognized arguments: --clock"),
+    (["--out", "b.json", "--seeds", "x"], {"own": {"--seeds": {"type": int}}}, "argument --seeds: invalid int value: 'x'"),
+])  # fmt: skip
+def test_a_wrong_call_ends_with_what_to_do(said, capsys, words, settings, message):
+    with pytest.raises(SystemExit) as end:
+        said(*words, **settings)
+    assert end.value.code == 2
+    assert f"k0_nothing.py: error: {message}" in capsys.readouterr().err
+
+
+def test_the_help_tells_each_option(said, capsys):
+    with pytest.raises(SystemExit) as end:
+        said("--help", out="a folder", tune="print the grid", clock="time a step", own={"--rows": {"help": "how many"}})
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    for words in ("Nothing.", "--out OUT", "a folder", "print the grid", "time a step", "how many", "added to the machine"):
+        assert words in shown
 
 
 def test_a_report_says_how_and_on_what_it_was_made(monkeypatch):
@@ -35,6 +95,30 @@ def test_a_write_that_fails_leaves_the_old_report(tmp_path):
     with pytest.raises(TypeError):
         sweep.save({"rows": [1, object()]}, path)
     assert json.loads(path.read_text()) == {"rows": [1]}
+
+
+def test_a_disk_that_is_full_leaves_the_old_report_and_nothing_beside_it(tmp_path, monkeypatch):
+    path = tmp_path / "report.json"
+    sweep.save({"rows": [1]}, path)
+
+    def half(part, text, **options):
+        part.write_bytes(text.encode()[:5])
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OSError, match="no space left"):
+        sweep.save({"rows": [1, 2]}, path)
+    assert json.loads(path.read_bytes()) == {"rows": [1]}
+    assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_what_is_missing_is_what_has_no_row():
+    report = {"rows": [{"seed": 3}, {"seed": 0}], "rounds": [{"round": 1}]}
+    assert sweep.missing(range(5), report) == [1, 2, 4]
+    assert sweep.missing([4, 0, 2], report) == [4, 2]
+    assert sweep.missing(range(3), report, place="rounds", key="round") == [0, 2]
+    assert sweep.missing(range(2), {"rows": []}) == [0, 1]
+    assert sweep.missing([0, 3], report) == []
 
 
 def test_a_row_that_is_kept_is_in_the_file_and_on_the_screen(tmp_path, capsys):

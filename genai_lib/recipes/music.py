@@ -158,10 +158,14 @@ def forbidden(before: Tensor, now: Tensor) -> Tensor:
     (…, EDGE + 1) bool
     """
     pitch, voice = torch.arange(LOW, HIGH), now.shape[-1]
-    moves = (now - before[..., :voice])[..., None]  # (…, V, 1)
-    apart = (now[..., None] - pitch) % 12  # (…, V, P)
-    alike = (pitch - before[..., voice, None, None] == moves) & (moves != 0)
-    return nn.functional.pad((alike & ((apart == 0) | (apart == 7))).any(dim=-2), (0, EDGE + 1 - len(pitch)))
+    found = _as_one(before[..., :voice, None], now[..., None], before[..., voice, None, None], pitch)  # (…, V, P)
+    return nn.functional.pad(found.any(dim=-2), (0, EDGE + 1 - len(pitch)))
+
+
+def _as_one(before: Tensor, now: Tensor, before_below: Tensor, now_below: Tensor) -> Tensor:
+    """Where a voice and one below it move equally far, to a fifth, an octave or a unison, or octaves more, between them."""
+    moves, apart = now - before, (now - now_below) % 12
+    return ((apart == 0) | (apart == 7)) & (moves == now_below - before_below) & (moves != 0)
 
 
 def faults(voices: Tensor) -> dict[str, float]:
@@ -198,10 +202,9 @@ def parallels(voices: Tensor) -> float:
         As `load_chorales` gives them. Where never two move, the share is 0.
     """
     pitches, (a, b) = sounding(voices), torch.triu_indices(4, 4, 1)
-    moves, apart = pitches.diff(dim=0), (pitches[1:, a] - pitches[1:, b]) % 12  # (T − 1, 4), (T − 1, 6)
-    forbidden = ((apart == 0) | (apart == 7)) & (moves[:, a] == moves[:, b]) & (moves[:, a] != 0)
-    several = (moves.abs() > 0).sum(dim=1) > 1
-    return (forbidden.any(dim=1).sum() / several.sum().clamp(min=1)).item()
+    found = _as_one(pitches[:-1, a], pitches[1:, a], pitches[:-1, b], pitches[1:, b])  # (T − 1, 6)
+    several = (pitches.diff(dim=0).abs() > 0).sum(dim=1) > 1
+    return (found.any(dim=1).sum() / several.sum().clamp(min=1)).item()
 
 
 def longest_runs(pieces: Sequence[Tensor], known: Sequence[Tensor]) -> Tensor:

@@ -44,15 +44,6 @@ function drawPicture(canvas, pixels, colour = ([p]) => [p, p, p, 255]) {
 const number = (value) => value.toFixed(2).replace("-", "−");
 const inWords = ([a, b]) => `z = (${number(a)}, ${number(b)})`;
 
-function isDark(el) { // the Jupyter Book page, Colab, JupyterLab and VS Code say it; elsewhere the text's colour does
-  const html = document.documentElement, body = document.body;
-  const said = html.dataset.theme || html.getAttribute("theme") || body.dataset.vscodeThemeKind;
-  if (said) return /dark|high-contrast$/.test(said);
-  if (body.dataset.jpThemeLight) return body.dataset.jpThemeLight === "false";
-  const [r, g, b] = (getComputedStyle(el.parentElement || el).color.match(/[\d.]+/g) || [0, 0, 0]).map(Number);
-  return 0.299 * r + 0.587 * g + 0.114 * b > 128;
-}
-
 function gaussianPair() { // Box and Muller, 1958
   const radius = Math.sqrt(-2 * Math.log(1 - Math.random())), angle = 2 * Math.PI * Math.random();
   return [radius * Math.cos(angle), radius * Math.sin(angle)];
@@ -239,18 +230,14 @@ function render({ model, el }) {
 
   // ---------------------------------------------------------------- what may change around us
   model.on("change:z", showPoint);
-  const resized = new ResizeObserver(drawMap), themed = new MutationObserver(drawMap);
+  const resized = new ResizeObserver(drawMap), ignoreTheme = onTheme(drawMap);
   resized.observe(plane);
-  for (const node of [document.documentElement, document.body]) {
-    themed.observe(node, { attributes: true, attributeFilter: ["class", "style", "theme", "data-theme", "data-jp-theme-light",
-      "data-vscode-theme-kind"] });
-  }
   showPoint();
   drawMap();
   return () => {
     model.off("change:z", showPoint);
     resized.disconnect();
-    themed.disconnect();
+    ignoreTheme();
   };
 }
 

@@ -18,6 +18,8 @@ import anywidget
 import numpy as np
 import traitlets
 
+from genai_lib.widgets.script import with_theme
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -55,7 +57,7 @@ class LatentMap(anywidget.AnyWidget):
         If z is not two finite numbers on the map.
     """
 
-    _esm = Path(__file__).with_name("latent_map.js")
+    _esm = with_theme("latent_map")
     _css = Path(__file__).with_name("latent_map.css")
 
     layers = traitlets.List(traitlets.Int(), read_only=True).tag(sync=True)

@@ -30,15 +30,6 @@ const pushes = (moves) => moves.replace(/[a-z]/g, "").length;
 
 // ------------------------------------------------------------------ the page around it
 
-function isDark(el) { // the Jupyter Book page, Colab, JupyterLab and VS Code say it; elsewhere the text's colour does
-  const html = document.documentElement, body = document.body;
-  const said = html.dataset.theme || html.getAttribute("theme") || body.dataset.vscodeThemeKind;
-  if (said) return /dark|high-contrast$/.test(said);
-  if (body.dataset.jpThemeLight) return body.dataset.jpThemeLight === "false";
-  const [r, g, b] = (getComputedStyle(el.parentElement || el).color.match(/[\d.]+/g) || [0, 0, 0]).map(Number);
-  return 0.299 * r + 0.587 * g + 0.114 * b > 128;
-}
-
 function picture(state, hint) {
   const at = (i) => [i % state.width, Math.floor(i / state.width)];
   const draw = (cells, one) => [...cells].map((i) => one(...at(i), i)).join("");
@@ -191,18 +182,14 @@ function render({ model, el }) {
   previous.addEventListener("click", () => enter(model.get("level") - 1));
   next.addEventListener("click", () => enter(model.get("level") + 1));
 
-  const themed = new MutationObserver(draw);
-  for (const node of [document.documentElement, document.body]) {
-    themed.observe(node, { attributes: true, attributeFilter: ["class", "style", "theme", "data-theme", "data-jp-theme-light",
-      "data-vscode-theme-kind"] });
-  }
+  const ignoreTheme = onTheme(draw);
   const follow = () => { hint = ""; draw(); };
   model.on("change:level", follow);
   model.on("change:moves", follow);
   draw();
   return () => {
     stop();
-    themed.disconnect();
+    ignoreTheme();
     model.off("change:level", follow);
     model.off("change:moves", follow);
   };

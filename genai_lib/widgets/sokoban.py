@@ -14,6 +14,7 @@ import traitlets
 
 from genai_lib.data.levels import Level
 from genai_lib.games import play, solve
+from genai_lib.widgets.script import with_theme
 
 MOST, SIDE = 50, 20  # levels, and rows or columns of one
 
@@ -45,7 +46,7 @@ class Sokoban(anywidget.AnyWidget):
         There is no such level, or its rules forbid such moves.
     """
 
-    _esm = Path(__file__).with_name("sokoban.js")
+    _esm = with_theme("sokoban")
     _css = Path(__file__).with_name("sokoban.css")
 
     boards = traitlets.List(traitlets.Unicode(), read_only=True).tag(sync=True)

@@ -243,7 +243,7 @@ def _base64(data: bytes) -> str:
 
 def _image(pieces: Sequence[Piece], scale: int) -> str:
     sheet, said = studio.png_sheet(pieces, columns=6, scale=1), escape("; ".join(map(str, pieces)), quote=True)
-    width = scale * int.from_bytes(sheet[16:20], "big")  # from the PNG's header
+    width = scale * studio.png_size(sheet)[0]
     return f'<img alt="{said}" width="{width}" style="image-rendering:pixelated" src="data:image/png;base64,{_base64(sheet)}">'
 
 

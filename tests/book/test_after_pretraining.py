@@ -6,7 +6,6 @@ the best of n against drawing, the bound against integration. The page's own fun
 
 from __future__ import annotations
 
-import doctest
 import inspect
 import itertools
 import math
@@ -20,50 +19,30 @@ import torch
 import torch.nn.functional as F
 from scipy.integrate import quad
 from scipy.optimize import minimize
+from sessions import PICTURE, SESSION, replay_all, sections, unsupported
 
 from genai_lib import Noise, pretrained
 from genai_lib.games import playability
 from genai_lib.recipes import levels
 
 PAGE = Path(__file__).resolve().parents[2] / "book" / "after_pretraining.md"
-SESSION = re.compile(r"^```pycon\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PICTURE = re.compile(r"^```\{raw\} html$.*?^```$", re.MULTILINE | re.DOTALL)
-POINTER = re.compile(r"§\d+\.\d+|\(10\.\d+\)|\[section \d+\.\d+\]", re.IGNORECASE)  # a place, not a measurement
-DECIMAL = re.compile(r"\d+\.\d+")
+PLACE = re.compile(r"§\d+\.\d+|\(10\.\d+\)|\[section \d+\.\d+\]", re.IGNORECASE)
 SEEDS = range(20)
 
 TEXT = PAGE.read_text(encoding="utf-8")
-PARTS = re.split(r"^## (.+)$", TEXT, flags=re.MULTILINE)
-SECTIONS = {"After pre-training": PARTS[0], **dict(zip(PARTS[1::2], PARTS[2::2], strict=True))}
+SECTIONS = sections(TEXT, "#{1,2}")
 WITH_SESSION = [title for title, body in SECTIONS.items() if SESSION.search(body)]
 
 
 @pytest.fixture(scope="module")
 def replayed() -> tuple[dict[str, Any], dict[str, str]]:
-    """All sessions, from the top: what they define, and by section what differs from what the page prints."""
-    namespace: dict[str, Any] = {}
-    reports: dict[str, str] = {}
-    for title, body in SECTIONS.items():
-        report: list[str] = []
-        for session in SESSION.findall(body):
-            test = doctest.DocTestParser().get_doctest(session, {}, title, str(PAGE), 0)
-            test.globs = namespace
-            doctest.DocTestRunner(verbose=False).run(test, out=report.append, clear_globs=False)
-        reports[title] = "".join(report)
-    return namespace, reports
+    """All sessions, from the top: what they define, and the reports by section."""
+    return replay_all(SECTIONS)
 
 
 @pytest.fixture(scope="module")
 def page(replayed: tuple[dict[str, Any], dict[str, str]]) -> dict[str, Any]:
     return replayed[0]
-
-
-def unsupported(body: str) -> list[str]:
-    """The decimals in a section's text that are no rounding of a number in its sessions."""
-    known = [float(n) for session in SESSION.findall(body) for n in re.findall(r"\d+(?:\.\d+)?", session)]
-    prose = POINTER.sub("", PICTURE.sub("", SESSION.sub("", body)))
-    return [text for text in DECIMAL.findall(prose)
-            if not any(abs(float(text) - n) <= 0.5 * 10.0 ** -len(text.split(".")[1]) + 1e-9 for n in known)]  # fmt: skip
 
 
 @pytest.mark.parametrize("title", WITH_SESSION)
@@ -73,12 +52,12 @@ def test_a_section_s_sessions_print_what_the_page_says(replayed, title):
 
 @pytest.mark.parametrize("title", SECTIONS)
 def test_each_decimal_in_the_text_comes_from_a_session_of_its_section(title):
-    assert unsupported(SECTIONS[title]) == []
+    assert unsupported(SECTIONS[title], PLACE) == []
 
 
 def test_a_wrong_number_would_be_found():
     body = SECTIONS["As much reward as possible, but not far"]
-    assert unsupported(body.replace("falls to 0.29", "falls to 0.31")) == ["0.31"]
+    assert unsupported(body.replace("falls to 0.29", "falls to 0.31"), PLACE) == ["0.31"]
 
 
 def test_every_step_has_a_session():

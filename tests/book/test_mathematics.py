@@ -7,7 +7,6 @@ are held against scipy, torch and numerical integration.
 
 from __future__ import annotations
 
-import doctest
 import math
 import re
 from pathlib import Path
@@ -18,60 +17,24 @@ import pytest
 import torch
 from scipy.integrate import quad
 from scipy.stats import bernoulli, norm
+from sessions import SESSION, replay, replay_all, sections, unsupported
 
 PAGE = Path(__file__).resolve().parents[2] / "book" / "mathematics.md"
-SESSION = re.compile(r"^```pycon\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PICTURE = re.compile(r"^```\{raw\} html$.*?^```$", re.MULTILINE | re.DOTALL)
-DECIMAL = re.compile(r"\d+\.\d+")
 SEEDS = range(20)
-
-
-def sections(text: str) -> dict[str, str]:
-    """The page cut at its headings: title → everything up to the next heading of any level."""
-    parts = re.split(r"^#+ (.+)$", text, flags=re.MULTILINE)
-    assert len(set(parts[1::2])) == len(parts[1::2]), "two sections have the same title"
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
-
 
 SECTIONS = sections(PAGE.read_text(encoding="utf-8"))
 WITH_SESSION = [title for title, body in SECTIONS.items() if SESSION.search(body)]
 
 
-def replay(session: str, namespace: dict[str, Any], name: str) -> str:
-    """Run one session in the namespace. Returns a report of what differs, empty if nothing does."""
-    test = doctest.DocTestParser().get_doctest(session, {}, name, str(PAGE), 0)
-    test.globs = namespace
-    report: list[str] = []
-    doctest.DocTestRunner(verbose=False).run(test, out=report.append, clear_globs=False)
-    return "".join(report)
-
-
 @pytest.fixture(scope="module")
 def replayed() -> tuple[dict[str, Any], dict[str, str]]:
     """All sessions, from the top: what they define, and the reports by section."""
-    namespace: dict[str, Any] = {}
-    reports = {
-        title: "".join(replay(session, namespace, title) for session in SESSION.findall(body))
-        for title, body in SECTIONS.items()
-    }
-    return namespace, reports
+    return replay_all(SECTIONS)
 
 
 @pytest.fixture(scope="module")
 def page(replayed: tuple[dict[str, Any], dict[str, str]]) -> dict[str, Any]:
     return replayed[0]
-
-
-def unsupported(body: str) -> list[str]:
-    """The decimals in a section's text that are no rounding of a number in its sessions."""
-    known = [float(n) for session in SESSION.findall(body) for n in re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", session)]
-    prose = PICTURE.sub("", SESSION.sub("", body))  # the picture has a test of its own
-    wrong = []
-    for text in DECIMAL.findall(prose):
-        half_a_digit = 0.5 * 10.0 ** -len(text.split(".")[1])
-        if not any(abs(float(text) - n) <= half_a_digit * (1 + 1e-9) for n in known):
-            wrong.append(text)
-    return wrong
 
 
 @pytest.mark.parametrize("title", WITH_SESSION)
