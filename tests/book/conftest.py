@@ -1,7 +1,8 @@
 """The site, built once, and a browser that cannot reach the network.
 
 `site` is the folder of the built pages. `page` is a Chromium page; what it tried to fetch from another host is in
-`foreign_requests`, what its console complained about in `console_errors`.
+`foreign_requests`, what its console complained about in `console_errors`. `visit` is a page of the site that is opened
+once for a whole class of tests.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]
 LOCAL = ("file:", "data:", "blob:", "about:", "http://localhost:", "http://127.0.0.1:")
+
+pytest.register_assert_rewrite("tests.book.pages_in_browser")  # its asserts then show their values, as a test file's do
 
 
 def build_site(source: Path, target: Path) -> Path:
@@ -67,21 +72,9 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def foreign_requests() -> list[str]:
-    """Addresses outside this machine that `page` asked for; each request was refused."""
-    return []
-
-
-@pytest.fixture
-def console_errors() -> list[str]:
-    """Errors and warnings on the console of `page`, and exceptions nobody caught."""
-    return []
-
-
-@pytest.fixture
-def page(browser: Browser, foreign_requests: list[str], console_errors: list[str]) -> Iterator[Page]:
-    """An empty page, 1280 × 900, light, with no network: `page.goto((site / "x.html").as_uri())`."""
+@contextmanager
+def offline_page(browser: Browser, foreign_requests: list[str], console_errors: list[str]) -> Iterator[Page]:
+    """An empty page, 1280 × 900, light, with no network, that adds to the two lists whatever goes wrong."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light",
                                   reduced_motion="reduce")
 
@@ -98,5 +91,51 @@ def page(browser: Browser, foreign_requests: list[str], console_errors: list[str
     page.on("console", lambda message: console_errors.append(f"{page.url}: {message.text}")
             if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: console_errors.append(f"{page.url}: {error}"))
-    yield page
-    context.close()
+    try:
+        yield page
+    finally:
+        context.close()
+
+
+@pytest.fixture
+def foreign_requests() -> list[str]:
+    """Addresses outside this machine that `page` asked for; each request was refused."""
+    return []
+
+
+@pytest.fixture
+def console_errors() -> list[str]:
+    """Errors and warnings on the console of `page`, and exceptions nobody caught."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, foreign_requests: list[str], console_errors: list[str]) -> Iterator[Page]:
+    """An empty page, 1280 × 900, light, with no network: `page.goto((site / "x.html").as_uri())`."""
+    with offline_page(browser, foreign_requests, console_errors) as page:
+        yield page
+
+
+@dataclass
+class Visit:
+    """A page of the site, opened, and what was noted since."""
+
+    name: str  # as in _toc.yml
+    path: Path
+    page: Page
+    asked: set[str]  # every address it asked for, its own among them
+    foreign_requests: list[str]
+    console_errors: list[str]
+
+
+@pytest.fixture(scope="class")
+def visit(browser: Browser, site: Path, name: str) -> Iterator[Visit]:
+    """The page called `name`, all there: files loaded, mathematics typeset. That takes seconds, so it is done once."""
+    foreign_requests, console_errors = [], []
+    with offline_page(browser, foreign_requests, console_errors) as page:
+        opened = Visit(name, site / f"{name}.html", page, set(), foreign_requests, console_errors)
+        page.on("request", lambda request: opened.asked.add(request.url))
+        page.goto(opened.path.as_uri())
+        page.evaluate("() => window.MathJax?.startup?.promise?.then(() => 0)")
+        page.wait_for_load_state("networkidle")
+        yield opened

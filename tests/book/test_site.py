@@ -1,8 +1,7 @@
-"""The built site: every page opened in a browser without a network, by keyboard too, light and dark, wide and on a phone."""
+"""The built site: its pages as files, its search and its theme. Each page in a browser: test_site_even_pages.py and _odd_."""
 
 from __future__ import annotations
 
-import gzip
 import re
 from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -12,16 +11,13 @@ from threading import Thread
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
-import yaml
-from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
-from playwright.sync_api import Page
+
+from tests.book import test_site_even_pages, test_site_odd_pages
+from tests.book.pages_in_browser import PAGES
 
 ROOT = Path(__file__).resolve().parents[2]
-FIRST_LOAD = 1_500_000  # bytes, gzipped: what a reader on a phone waits for
 DECORATIVE = {"logo.svg"}  # beside the title that says the same
-# axe fetches style sheets anew, which a browser refuses under file://; it finds them in the page without that.
-AXE = {"resultTypes": ["violations"], "preload": False}
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -29,18 +25,6 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
-
-
-def listed(entry: object) -> list[str]:
-    """All pages below an entry of _toc.yml, in its order."""
-    if isinstance(entry, list):
-        return [name for item in entry for name in listed(item)]
-    assert isinstance(entry, dict)
-    own = [entry[key] for key in ("root", "file") if key in entry]
-    return own + [name for key in ("parts", "chapters", "sections") for name in listed(entry.get(key, []))]
-
-
-PAGES = listed(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
 
 
 @cache
@@ -69,16 +53,15 @@ def dead_links(path: Path) -> list[str]:
     return dead
 
 
-def open_page(page: Page, path: Path) -> None:
-    """Open a page and wait until its mathematics is typeset."""
-    page.goto(path.as_uri())
-    page.evaluate("() => window.MathJax?.startup?.promise?.then(() => 0)")
-
-
 def test_all_pages_of_the_table_of_contents_are_built_and_no_others(site):
     built = {path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html") if "_static" not in path.parts}
     assert built == {*PAGES, "index", "search"}
     assert len(PAGES) == len(set(PAGES)) >= 11
+
+
+def test_two_files_together_open_every_page_in_a_browser():
+    marks = [*test_site_even_pages.TestEvenPages.pytestmark, *test_site_odd_pages.TestOddPages.pytestmark]
+    assert sorted(name for mark in marks for name in mark.args[1]) == sorted(PAGES)
 
 
 @pytest.mark.parametrize("name", [*PAGES, "index", "search"])
@@ -127,70 +110,6 @@ def test_each_picture_is_described(site, name):
             assert not re.search(r"\.(png|svg)$|jupyter_execute", image["alt"]), file
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_opens_without_a_network(site, page, foreign_requests, console_errors, name):
-    asked = set()
-    page.on("request", lambda request: asked.add(request.url))
-    path = site / f"{name}.html"
-    open_page(page, path)
-    page.wait_for_load_state("networkidle")
-    assert foreign_requests == []
-    assert console_errors == []
-
-    files = [Path(unquote(urlsplit(url).path)) for url in asked if url.startswith("file:")]
-    weights = {file.name: len(gzip.compress(file.read_bytes())) for file in files}
-    assert path.name in weights
-    assert sum(weights.values()) <= FIRST_LOAD, sorted(weights.items(), key=lambda item: -item[1])[:8]
-
-    formulas = page.locator("article .math").count()
-    assert page.locator("article mjx-container").count() >= formulas
-    assert page.locator("mjx-merror").count() == 0
-    assert "Math Processing Error" not in page.locator("article").inner_text()
-
-    icon = page.locator(".article-header-buttons .fa-download")
-    assert icon.evaluate("e => getComputedStyle(e, '::before').fontFamily").startswith('"Font Awesome')
-    assert 8 < icon.bounding_box()["width"] < 40
-
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.getAttribute('href')") == "#main-content"
-    page.wait_for_function("document.activeElement.getBoundingClientRect().top >= 0")  # it slides into view
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_serves_everybody(site, page, name):
-    open_page(page, site / f"{name}.html")
-    # Axe would be at all of it for a minute. Mathematics is MathJax's own; a chapter's code has the colours that its
-    # solutions' code has, which is looked at; on the library's page every entry is laid out as the first of its section.
-    page.evaluate("() => document.querySelectorAll('mjx-container').forEach(e => e.replaceWith('formula'))")
-    if re.fullmatch(r"notebooks/\w+|book/library", name):
-        left_out = ".highlight pre, section > dl:not(dl:first-of-type)"
-        page.evaluate("selectors => document.querySelectorAll(selectors).forEach(e => e.remove())", left_out)
-    colours = {}
-    for theme in ("light", "dark"):
-        page.evaluate("theme => { const d = document.documentElement.dataset; d.theme = d.mode = theme }", theme)
-        page.wait_for_timeout(250)  # buttons fade from one colour to the other
-        colours[theme] = page.locator("body").evaluate("e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]")
-        options = AXE if theme == "light" else AXE | {"runOnly": ["color-contrast"]}  # a theme changes colours and nothing else
-        found = Axe().run(page, options=options).response["violations"]
-        said = [(fault["id"], [node["html"][:150] for node in fault["nodes"][:4]]) for fault in found]
-        assert said == [], f"{theme}: {said}"
-    light, dark = ([sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in colours[theme]] for theme in ("light", "dark"))
-    assert light[0] > 700 > 300 > light[1]  # a light ground and dark letters; 765 is white
-    assert dark[0] < 150 < 450 < dark[1]
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_fits_a_phone(site, page, name):
-    page.set_viewport_size({"width": 360, "height": 740})
-    open_page(page, site / f"{name}.html")
-    too_wide = """() => [...document.querySelectorAll("article *")].filter(e => e.getBoundingClientRect().right > 361)
-        .filter(e => !e.closest("mjx-container, pre, .output_area, .pst-scrollable-table-container, dt"))
-        .map(e => e.outerHTML.slice(0, 120)).slice(0, 5)"""
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360, page.evaluate(too_wide)
-    assert page.evaluate(too_wide) == []
-    assert page.locator("article").evaluate("e => parseFloat(getComputedStyle(e).fontSize)") >= 15
-
-
 def test_the_search_finds_a_term(site, page, console_errors):
     """Over HTTP: the lines below each result are fetched, which a browser refuses under file://."""
     handler = partial(QuietHandler, directory=str(site))
@@ -208,7 +127,7 @@ def test_the_search_finds_a_term(site, page, console_errors):
 
 
 def test_the_theme_can_be_switched_by_hand(site, page):
-    open_page(page, site / f"{PAGES[0]}.html")
+    page.goto((site / f"{PAGES[0]}.html").as_uri())
     before = page.evaluate("getComputedStyle(document.body).backgroundColor")
     for _ in range(3):
         page.locator(".theme-switch-button").first.click()
