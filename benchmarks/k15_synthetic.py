@@ -11,7 +11,7 @@ Sides     real: as they are. real, moved: by up to two pixels each time a digit 
           replace: generated ones alone, moved. Beside them, enlarge without moving anything.
 Generators  A conditional GAN (differentiable augmentation, averaged weights) gives the verdict. Beside it a conditional VAE
           (three seeds), and without a network one Gaussian for each digit on principal components. Each draws a pool of 6,000.
-Tuning    On a seed of its own (100), n = 600, by accuracy on 2,000 training digits that no subset contains. Every kind of side:
+Tuning    On a seed of its own (100), n = 600, by accuracy on 2,000 training digits outside its subset. Every kind of side:
           the better of two learning rates (the same for all). enlarge also: the better of two shares, a half or a quarter.
           replace also: of two lengths for the VAE; of the two networks the better gives the verdict. The GAN had one length.
 Effect    Accuracy less that of the baseline, n = 600, ten seeds. For replace 2 m is added, because only equality is claimed: it
@@ -73,7 +73,7 @@ def digits(part: str) -> Split:
 
 
 def subset(seed: int, n: int) -> tuple[Split, Split]:
-    """n/10 of each digit, nested in n; and 2,000 digits that no subset contains, for the tuning."""
+    """n/10 of each digit, nested in n; and 2,000 digits outside it, for the tuning."""
     x, y = digits("train")
     order = Noise(seed, 18).permutation(len(x))
     held, order = order[:2000], order[2000:]
