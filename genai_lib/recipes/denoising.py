@@ -29,10 +29,10 @@ def _quality(model: nn.Module, judge: Judge | None) -> Quality:
     if judge is None:
         return {}
     assert isinstance(model, Diffusion | Flow)
-    y, noise = torch.arange(10).repeat(50), Noise(0)
-    drawn = torch.cat([model.sample(500, noise, y=y, steps=10) for _ in range(20)])
-    asked = model.sample(500, noise, y=y, guidance=2.0, steps=25)
-    return distance(drawn, judge) | {"asked digit seen": metrics.accuracy(judge, asked, y)}
+    y, noise = torch.arange(10).repeat(10), Noise(0)  # 100 at a time: a third faster on a CPU than 500
+    drawn = torch.cat([model.sample(100, noise, y=y, steps=10) for _ in range(100)])
+    asked = torch.cat([model.sample(100, noise, y=y, guidance=2.0, steps=25) for _ in range(5)])
+    return distance(drawn, judge) | {"asked digit seen": metrics.accuracy(judge, asked, y.repeat(5))}
 
 
 RECIPES = [
