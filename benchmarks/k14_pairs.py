@@ -53,7 +53,7 @@ from genai_lib.models.unet import UNet
 from genai_lib.noise import Noise
 from genai_lib.objectives import contrastive_loss, denoising_loss
 from genai_lib.recipes.core import Effort, one_cycle
-from genai_lib.recipes.emoji import one_text, texts, whole_text
+from genai_lib.recipes.emoji import numbered, one_text, texts, whole_text
 from genai_lib.training import Player, Trainer
 
 SEEDS, TUNING_SEED = range(10), 100
@@ -89,12 +89,9 @@ def world(seed: int) -> World:
     first = {e.concept: i for i, e in reversed(list(enumerate(emoji))) if e.concept in held}
     kept, rest = sorted(first.values()), [i for i, e in enumerate(emoji) if e.concept not in held]
     known = [emoji[i] for i in rest]
-    place = {text: i for i, text in enumerate(dict.fromkeys(t for e in known for t in texts(e)), start=1)}
-    numbers = [torch.tensor([place[t] for t in texts(e)]) for e in known]
-    return World(
-        x[rest], known, F.pad(encode_text(list(place)), (0, 0, 1, 0)),
-        torch.nn.utils.rnn.pad_sequence(numbers, batch_first=True), x[kept], [emoji[i] for i in kept],
-    )  # fmt: skip
+    stock, numbers = numbered(known)
+    tokens = F.pad(encode_text(list(stock)), (0, 0, 1, 0))
+    return World(x[rest], known, tokens, numbers, x[kept], [emoji[i] for i in kept])
 
 
 # ---------------------------------------------------------------- training

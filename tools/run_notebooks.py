@@ -25,6 +25,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 
 from genai_lib import ledger
+from genai_lib.checkpoint import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
@@ -89,9 +90,7 @@ def execute(path: Path, timeout: int) -> float:
     seconds = time.perf_counter() - start
     notebook = normalise(notebook, path.stem)
     nbformat.validate(notebook)
-    half = path.with_suffix(".half-written")
-    nbformat.write(notebook, half)
-    half.replace(path)
+    write_whole(lambda part: nbformat.write(notebook, part), path)
     return seconds
 
 

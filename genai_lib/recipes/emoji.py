@@ -7,7 +7,7 @@ seen the training pictures, so its figures are not comparable with those of the 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 import torch
@@ -54,16 +54,22 @@ def texts(emoji: Emoji) -> list[str]:
     return [text for text in dict.fromkeys(found) if pieces(text)]
 
 
+def numbered(pictures: Sequence[Emoji]) -> tuple[dict[str, int], Tensor]:
+    """The texts of some pictures, numbered from 1, and the numbers of each picture's texts (N, K), filled up with 0."""
+    stock = {text: i for i, text in enumerate(dict.fromkeys(t for emoji in pictures for t in texts(emoji)), start=1)}
+    rows = [torch.tensor([stock[text] for text in texts(emoji)]) for emoji in pictures]  # (K,) each
+    return stock, nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+
 @cache
 def vocabulary() -> dict[str, int]:
     """The training texts, numbered from 1."""
-    return {text: i for i, text in enumerate(dict.fromkeys(t for emoji in emoji_names() for t in texts(emoji)), start=1)}
+    return numbered(emoji_names())[0]
 
 
 def named_pictures(device: torch.device) -> tuple[Tensor, ...]:
     """The 1,485 training pictures (N, 3, 32, 32) and the numbers of their texts (N, K), filled up with 0."""
-    rows = [torch.tensor([vocabulary()[text] for text in texts(emoji)]) for emoji in emoji_names()]  # (K,) each
-    return load("emoji", device=device).x, nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
+    return load("emoji", device=device).x, numbered(emoji_names())[1].to(device)
 
 
 @cache
