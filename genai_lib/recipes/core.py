@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +92,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One kind of run.
+    """One kind of run. Its functions name the types of model they are for: that of `build`, or of `product`.
 
     Parameters
     ----------
@@ -127,14 +127,14 @@ class Recipe:
     build: Callable[[], nn.Module]
     minute: Effort
     shipped: Effort
-    quality: Callable[[nn.Module, Judge | None], Quality]
-    players: Callable[[nn.Module, Effort, int], list[Player]] | None = None
-    product: Callable[[nn.Module], nn.Module] = field(default=lambda model: model)
-    fit: Callable[[nn.Module, Tensor, Noise, int], list[float]] | None = None
+    quality: Callable[[Any, Any], Quality]
+    players: Callable[[Any, Effort, int], list[Player]] | None = None
+    product: Callable[[Any], nn.Module] = field(default=lambda model: model)
+    fit: Callable[[Any, Tensor, Noise, int], list[float]] | None = None
     data: Callable[[torch.device], tuple[Tensor, ...]] = digits
     turns: int = 1
-    text: Callable[[nn.Module, int, Noise], str] | None = None
-    music: Callable[[nn.Module, int, Noise], Tensor] | None = None
+    text: Callable[[Any, int, Noise], str] | None = None
+    music: Callable[[Any, int, Noise], Tensor] | None = None
     judge: str = "classifier"
     keep: bool = True
 
@@ -286,30 +286,30 @@ def distance(samples: Tensor, judge: Judge) -> Quality:
     return {"fid": metrics.fid(made, real), "kid": metrics.kid(made, real)}
 
 
-def sample_quality(model: nn.Module, judge: Judge, *, n: int = 10_000, seed: int = 0) -> Quality:
+def sample_quality(model: Any, judge: Judge, *, n: int = 10_000, seed: int = 0) -> Quality:
     """The `distance` of n samples, drawn 500 at a time."""
     noise = Noise(seed)
-    return distance(torch.cat([model.sample(min(500, n - i), noise) for i in range(0, n, 500)]), judge)  # type: ignore[operator]
+    return distance(torch.cat([model.sample(min(500, n - i), noise) for i in range(0, n, 500)]), judge)
 
 
-def samples_only(model: nn.Module, judge: Judge | None) -> Quality:
+def samples_only(model: Any, judge: Judge | None) -> Quality:
     """FID and KID, if somebody judges."""
     return sample_quality(model, judge) if judge is not None else {}
 
 
-def likelihood_quality(model: nn.Module, judge: Judge | None) -> Quality:
+def likelihood_quality(model: Any, judge: Judge | None) -> Quality:
     """Exact log-likelihood of the binarised test digits, nats; FID and KID as ever, of black-and-white against grey digits.
 
     Even real digits, binarised, are far from grey ones by the judge's features: hold such an FID to theirs, not to 0.
     """
-    log_prob = metrics.in_batches(model.log_prob, binarised_test_digits(), batch_size=100)  # type: ignore[arg-type]
+    log_prob = metrics.in_batches(model.log_prob, binarised_test_digits(), batch_size=100)
     return {"log-likelihood, binarised": log_prob.double().mean().item()} | samples_only(model, judge)
 
 
-def conditional_quality(model: nn.Module, judge: Judge | None) -> Quality:
+def conditional_quality(model: Any, judge: Judge | None) -> Quality:
     """Besides FID and KID over all classes: the share of drawn digits in which the judge sees the digit that was asked for."""
     if judge is None:
         return {}
     y = torch.arange(10).repeat(100)
-    drawn = model.sample(len(y), Noise(0, 1), y=y)  # type: ignore[operator]
+    drawn = model.sample(len(y), Noise(0, 1), y=y)
     return sample_quality(model, judge) | {"asked digit seen": metrics.accuracy(judge, drawn, y)}

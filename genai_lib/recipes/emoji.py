@@ -19,7 +19,7 @@ from genai_lib.data.steps import disturb
 from genai_lib.data.texts import Emoji
 from genai_lib.models.clip import CLIP, TextToPicture, TextTower, encode_text, pieces
 from genai_lib.models.diffusion import Diffusion, Schedule
-from genai_lib.models.gan import dcgan
+from genai_lib.models.gan import Generator, dcgan
 from genai_lib.models.unet import UNet
 from genai_lib.models.vae import GaussianVAE, conv_vae
 from genai_lib.noise import Noise
@@ -91,8 +91,7 @@ def one_text(numbers: Tensor, noise: Noise) -> Tensor:
 # ---------------------------------------------------------------- players
 
 
-def _clip_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
-    assert isinstance(model, CLIP)
+def _clip_players(model: CLIP, effort: Effort, steps: int) -> list[Player]:
     tokens = _tokens(model.text.buckets)
 
     def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
@@ -110,9 +109,7 @@ def colour_elbo(model: GaussianVAE, x: Tensor, noise: Noise) -> ELBO:
     return elbo(model, x, noise, nll=lambda y, x: gaussian_nll(y.sigmoid(), x, sigma=model.log_sigma.exp()))
 
 
-def _vae_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
-    assert isinstance(model, GaussianVAE)
-
+def _vae_players(model: GaussianVAE, effort: Effort, steps: int) -> list[Player]:
     def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
         bound = colour_elbo(model, disturb(batch[0], noise, pixels=1, colour=0.0), noise)
         return {"loss": bound.loss(), "reconstruction": bound.reconstruction.mean(), "kl": bound.kl.mean()}
@@ -120,8 +117,7 @@ def _vae_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
     return [Player("vae", model, loss, *one_cycle(model, effort, steps))]
 
 
-def _drawing_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
-    assert isinstance(model, TextToPicture)
+def _drawing_players(model: TextToPicture, effort: Effort, steps: int) -> list[Player]:
     tokens = _tokens(model.text.buckets)
 
     def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
@@ -136,9 +132,8 @@ def _drawing_players(model: nn.Module, effort: Effort, steps: int) -> list[Playe
 # ---------------------------------------------------------------- figures
 
 
-def _clip_quality(model: nn.Module, judge: Judge | None) -> Quality:
+def _clip_quality(model: CLIP, judge: Judge | None) -> Quality:
     """Recall among the 159 test pictures, 10 of which are 6 %; of the synonyms kept back, among all 1,644."""
-    assert isinstance(model, CLIP)
     new = emoji_names("test")
     every = metrics.in_batches(model.pictures, torch.cat([load("emoji").x, load("emoji", "test").x]))  # (1644, F)
     x, english = every[-len(new) :], model.texts(encode_text([emoji.english for emoji in new]))  # (159, F) each
@@ -168,13 +163,12 @@ def emoji_quality(drawn: Tensor, judge: Judge) -> Quality:
     return {"kid": metrics.kid(made, real), "diversity": metrics.vendi_score(made), "copies": copies}
 
 
-def _sampled_quality(model: nn.Module, judge: Judge | None) -> Quality:
-    return emoji_quality(model.sample(1_000, Noise(0)), judge) if judge is not None else {}  # type: ignore[operator]
+def _sampled_quality(model: Generator | GaussianVAE, judge: Judge | None) -> Quality:
+    return emoji_quality(model.sample(1_000, Noise(0)), judge) if judge is not None else {}
 
 
-def _vae_quality(model: nn.Module, judge: Judge | None) -> Quality:
+def _vae_quality(model: GaussianVAE, judge: Judge | None) -> Quality:
     """Besides the figures of samples: decibels of the reconstructions of test pictures. There the reference is at hand."""
-    assert isinstance(model, GaussianVAE)
     x = load("emoji", "test").x
     rebuilt = metrics.in_batches(model.reconstruct, x)
     return {"psnr, rebuilt": metrics.psnr(rebuilt, x).double().mean().item()} | _sampled_quality(model, judge)
@@ -195,15 +189,13 @@ def main_colour(x: Tensor) -> Tensor:
     return torch.where(coloured.any(dim=1), votes.argmax(dim=1), -1)
 
 
-def _drawing_quality(model: nn.Module, judge: Judge | None) -> Quality:
+def _drawing_quality(model: TextToPicture, judge: CLIP | None) -> Quality:
     """One picture for each test picture's text, three for each of seven colours and three shapes, guidance 3.
 
     KID, diversity and copies are those of 495 pictures of training texts without guidance.
     """
     if judge is None:
         return {}
-    assert isinstance(model, TextToPicture)
-    assert isinstance(judge, CLIP)
     asked = [f"{colour} {shape}" for colour in COLOURS for shape in ("heart", "circle", "square")] * 3
     seen = main_colour(model.sample(len(asked), Noise(0, 1), prompt=asked))
 

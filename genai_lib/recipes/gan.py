@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from genai_lib.models.gan import GAN, dcgan, mlp_gan
+from genai_lib.models.gan import GAN, Generator, dcgan, mlp_gan
 from genai_lib.noise import Noise
 from genai_lib.objectives import game_loss, gradient_penalty
 from genai_lib.recipes.core import Effort, Recipe, adam, conditional_quality, samples_only
@@ -18,15 +18,14 @@ from genai_lib.training import Player
 def game(
     loss: str = "non-saturating", *, penalty: float = 0.0, turns: int = 1,
     augment: Callable[[Tensor, Noise], Tensor] = lambda x, noise: x,
-) -> Callable[[nn.Module, Effort, int], list[Player]]:  # fmt: skip
+) -> Callable[[GAN, Effort, int], list[Player]]:  # fmt: skip
     """The GAN's two players; `penalty` weights the gradient penalty, `turns` are the discriminator's in a step.
 
     All that the discriminator is shown, real or made, goes through `augment` first (Zhao et al. 2020, §3.2).
     """
     losses = game_loss(loss)
 
-    def players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
-        assert isinstance(model, GAN)
+    def players(model: GAN, effort: Effort, steps: int) -> list[Player]:
         generator, discriminator = model.generator, model.discriminator
 
         def discriminator_loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
@@ -52,9 +51,8 @@ def game(
     return players
 
 
-def generator_of(model: nn.Module) -> nn.Module:
+def generator_of(model: GAN) -> Generator:
     """The player worth keeping."""
-    assert isinstance(model, GAN)
     return model.generator
 
 

@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from genai_lib.data.levels import CELLS, Level, format_levels, load_levels
 from genai_lib.games import playability, puzzle, solve
@@ -71,13 +71,12 @@ def prompts(n: int, noise: Noise) -> Tensor:
 
 
 @torch.no_grad()
-def draw(model: nn.Module, asked: Tensor, noise: Noise, *, temperature: float = 1.0, rules: bool = True) -> list[Level]:
+def draw(model: LanguageModel, asked: Tensor, noise: Noise, *, temperature: float = 1.0, rules: bool = True) -> list[Level]:
     """Write a level for each row of `asked` (B, 3), which are tokens, as `ask` and `prompts` make them.
 
     With `rules` a cell that breaks its order has probability 0: there is one player, as many boxes and as many goals as
     asked, and wall around the room. What is still missing is placed in the last cells. A solution is not promised.
     """
-    assert isinstance(model, LanguageModel)
     tokens, state, content = asked, None, torch.tensor(CONTENT)
     height, width, boxes = (asked - len(CELLS)).T[..., None]  # (B, 1) each
     left = torch.cat([torch.ones_like(boxes), boxes, boxes], dim=1)  # (B, 3) players, boxes and goals still to be placed
@@ -97,7 +96,7 @@ def draw(model: nn.Module, asked: Tensor, noise: Noise, *, temperature: float = 
     return [Level.walled(room) for room in letters]
 
 
-def fresh(model: nn.Module, n: int, noise: Noise, *, temperature: float = 0.5) -> tuple[list[Level], float]:
+def fresh(model: LanguageModel, n: int, noise: Noise, *, temperature: float = 0.5) -> tuple[list[Level], float]:
     """Draw until n levels are there that are new, to the training levels and to each other; with the share of those drawn."""
     known, found, drawn = set(map(puzzle, small_levels("train"))), list[Level](), 0
     while len(found) < n:
@@ -111,7 +110,7 @@ def fresh(model: nn.Module, n: int, noise: Noise, *, temperature: float = 0.5) -
     return found[:n], len(found) / drawn
 
 
-def own(model: nn.Module, n: int) -> Tensor:
+def own(model: LanguageModel, n: int) -> Tensor:
     """Of n new levels that the model writes, those that the search solves soon, encoded."""
     levels, _ = fresh(deepcopy(model).cpu(), n, Noise(0, 1), temperature=1.0)
     found = [level for level in levels if solve(level, limit=LIMIT // 4).pushes]
@@ -120,7 +119,7 @@ def own(model: nn.Module, n: int) -> Tensor:
     return encode(found)
 
 
-def _players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
+def _players(model: LanguageModel, effort: Effort, steps: int) -> list[Player]:
     if effort is not OWN:
         return token_player(model, effort, steps)
     written = own(model, 2_000)
@@ -131,7 +130,7 @@ def _players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
     return token_player(model, effort, steps, prepare=mixed)
 
 
-def _quality(model: nn.Module, judge: Judge | None, n: int = 400) -> Quality:
+def _quality(model: LanguageModel, judge: Judge | None, n: int = 400) -> Quality:
     """Of n new levels with few boxes: the share the search solves, and how long those are; of all drawn, the share of new.
 
     And nats for each of the SIDE² cells of the test levels, when the three numbers are told.
@@ -146,7 +145,7 @@ def _quality(model: nn.Module, judge: Judge | None, n: int = 400) -> Quality:
     }  # fmt: skip
 
 
-def write(model: nn.Module, n: int, noise: Noise) -> str:
+def write(model: LanguageModel, n: int, noise: Noise) -> str:
     """A collection of n new levels; each title tells its boxes, and its pushes or that no solution was found."""
     titled = []
     for number, level in enumerate(fresh(model, n, noise)[0], start=1):

@@ -230,9 +230,8 @@ def longest_runs(pieces: Sequence[Tensor], known: Sequence[Tensor]) -> Tensor:
         run = torch.unique(run[:-1] * len(alike) + alike[length:], return_inverse=True)[1]
 
 
-def _quality(model: nn.Module, judge: Judge | None) -> Quality:
+def _quality(model: LanguageModel, judge: Judge | None) -> Quality:
     """Nats per token of the test chorales, from at most `CONTEXT` before it; parallels in 20 drawn pieces, and in Bach's."""
-    assert isinstance(model, LanguageModel)
     test = row("test")
     drawn = nn.functional.pad(draw(model, 20, CONTEXT // 4, Noise(0)), (0, 0, 0, 1), value=REST)  # silence after each
     return {
@@ -241,9 +240,8 @@ def _quality(model: nn.Module, judge: Judge | None) -> Quality:
     }  # fmt: skip
 
 
-def compose(model: nn.Module, quarters: int, noise: Noise) -> Tensor:
+def compose(model: LanguageModel, quarters: int, noise: Noise) -> Tensor:
     """The beginning of a chorale that does not exist, so many quarter notes long: (STEPS · quarters, 4)."""
-    assert isinstance(model, LanguageModel)
     return draw(model, 1, STEPS * quarters, noise)[0]
 
 

@@ -7,8 +7,6 @@ wrote pictures so, pixel by pixel, with a recurrent network; Chen et al. 2020 wi
 
 from __future__ import annotations
 
-from torch import nn
-
 from genai_lib.data.steps import binarise
 from genai_lib.data.tokens import Patches
 from genai_lib.models.gpt import PictureGPT
@@ -16,9 +14,8 @@ from genai_lib.recipes.core import Effort, Recipe, likelihood_quality, token_pla
 from genai_lib.training import Player
 
 
-def _players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
+def _players(model: PictureGPT, effort: Effort, steps: int) -> list[Player]:
     """Each batch is binarised anew: a digit that comes back has other pixels, and is harder to learn by heart."""
-    assert isinstance(model, PictureGPT)
     return token_player(model, effort, steps, prepare=lambda x, noise: model.read(binarise(x, noise)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from genai_lib import metrics
 from genai_lib.data.steps import binarise, shift
@@ -29,9 +29,7 @@ from genai_lib.training import Player
 TRAINING_SEED = 2015  # of the binarised training digits
 
 
-def _autoencoder_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
-    assert isinstance(model, Autoencoder)
-
+def _autoencoder_players(model: Autoencoder, effort: Effort, steps: int) -> list[Player]:
     def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
         x = batch[0]
         return {"loss": bernoulli_nll(model.decode(model.encode(x)), x).mean()}
@@ -39,7 +37,7 @@ def _autoencoder_players(model: nn.Module, effort: Effort, steps: int) -> list[P
     return [Player("autoencoder", model, loss, *one_cycle(model, effort, steps))]
 
 
-def _classifier_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
+def _classifier_players(model: Classifier, effort: Effort, steps: int) -> list[Player]:
     def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
         x, y = batch
         logits = model(shift(x, noise))
@@ -48,19 +46,17 @@ def _classifier_players(model: nn.Module, effort: Effort, steps: int) -> list[Pl
     return [Player("classifier", model, loss, *one_cycle(model, effort, steps))]
 
 
-def _autoencoder_quality(model: nn.Module, judge: Judge | None) -> Quality:
-    assert isinstance(model, Autoencoder)
+def _autoencoder_quality(model: Autoencoder, judge: Judge | None) -> Quality:
     x = test_digits().x
     error = (metrics.in_batches(model.reconstruct, x) - x).square().mean().item()
     return {"squared error": error}
 
 
-def _classifier_quality(model: nn.Module, judge: Judge | None) -> Quality:
+def _classifier_quality(model: Classifier, judge: Judge | None) -> Quality:
     return {"accuracy": metrics.accuracy(model, *test_digits())}
 
 
-def _fit_mixture(model: nn.Module, x: Tensor, noise: Noise, rounds: int) -> list[float]:
-    assert isinstance(model, PictureMixture | BernoulliMixture)
+def _fit_mixture(model: PictureMixture | BernoulliMixture, x: Tensor, noise: Noise, rounds: int) -> list[float]:
     return model.fit(x, noise, steps=rounds)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache, partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from genai_lib import metrics
 from genai_lib.data.texts import load_poems, load_text
@@ -51,38 +51,35 @@ def quatrains(device: torch.device, split: str = "train") -> tuple[Tensor, ...]:
 # ---------------------------------------------------------------- how it is learned
 
 
-def _fit_ngram(model: nn.Module, x: Tensor, noise: Noise, rounds: int) -> list[float]:
+def _fit_ngram(model: NGram, x: Tensor, noise: Noise, rounds: int) -> list[float]:
     """Count once, over the whole text; the pieces are put together again."""
-    assert isinstance(model, NGram)
     tokens = torch.cat([x[:, :-1].flatten(), x[-1, -1:]])
     return [model.fit(tokens).log_prob(tokens).mean().item()]
 
 
-def _fit_hmm(model: nn.Module, x: Tensor, noise: Noise, rounds: int) -> list[float]:
+def _fit_hmm(model: HiddenMarkovModel, x: Tensor, noise: Noise, rounds: int) -> list[float]:
     """Baum and Welch on a quarter of the pieces: a table of 32 × 32 does not need more."""
-    assert isinstance(model, HiddenMarkovModel)
     return model.fit(x[::4], noise, steps=rounds)
 
 
 # ---------------------------------------------------------------- how good it is, and how it writes
 
 
-def _network_quality(model: nn.Module, judge: Judge | None) -> Quality:
+def _network_quality(model: LanguageModel, judge: Judge | None) -> Quality:
     """Bits per character of the test plays, each character predicted from at most `CONTEXT` before it."""
     text = load_text("shakespeare", "test")
     nll = metrics.text_nll(model, characters().encode(text), context=CONTEXT)
     return {"bits per character": metrics.bits_per_character(nll, len(text))}
 
 
-def _counted_quality(model: nn.Module, judge: Judge | None) -> Quality:
+def _counted_quality(model: NGram | HiddenMarkovModel, judge: Judge | None) -> Quality:
     """Bits per character of the test plays, read from end to end."""
-    assert isinstance(model, NGram | HiddenMarkovModel)
     text = load_text("shakespeare", "test")
     nll = -model.log_prob(characters().encode(text)[None]).sum().item()
     return {"bits per character": metrics.bits_per_character(nll, len(text))}
 
 
-def _poem_quality(model: nn.Module, judge: Judge | None) -> Quality:
+def _poem_quality(model: LanguageModel, judge: Judge | None) -> Quality:
     """Bits per character of the test quatrains; and the share of 200 drawn ones that have the form: four lines of five."""
     (test,) = quatrains(torch.device("cpu"), "test")
     with torch.no_grad():
@@ -92,7 +89,7 @@ def _poem_quality(model: nn.Module, judge: Judge | None) -> Quality:
     return {"bits per character": metrics.bits_per_character(nll, test[:, 1:].numel()), "four lines of five": sum(formed) / 200}
 
 
-def write(model: nn.Module, length: int, noise: Noise) -> str:
+def write(model: LanguageModel | NGram | HiddenMarkovModel, length: int, noise: Noise) -> str:
     """So many characters of a play that does not exist, after an empty line."""
     prompt = characters().encode("\n")
     if isinstance(model, LanguageModel):
@@ -100,14 +97,12 @@ def write(model: nn.Module, length: int, noise: Noise) -> str:
     elif isinstance(model, NGram):
         drawn = model.sample(1, noise, length=length, prompt=prompt)[0, 1:]
     else:
-        assert isinstance(model, HiddenMarkovModel)
         drawn = model.sample(1, noise, length=length)[0]
     return characters().decode(drawn)
 
 
-def write_poems(model: nn.Module, n: int, noise: Noise) -> str:
+def write_poems(model: LanguageModel, n: int, noise: Noise) -> str:
     """So many quatrains, with an empty line between them."""
-    assert isinstance(model, LanguageModel)
     prompt = poem_characters().encode("\n").expand(n, 1)
     drawn = model.sample(prompt, POEM - 1, noise, temperature=0.8)
     return "\n\n".join(poem_characters().decode(row).strip("\n") for row in drawn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from genai_lib import metrics
 from genai_lib.models.vae import VAE, ConditionalVAE, conditional_vae, conv_vae, map_vae, mlp_vae
@@ -24,9 +24,7 @@ from genai_lib.recipes.core import (
 from genai_lib.training import Player
 
 
-def _vae_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
-    assert isinstance(model, VAE | ConditionalVAE)
-
+def _vae_players(model: VAE | ConditionalVAE, effort: Effort, steps: int) -> list[Player]:
     def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
         bound = elbo(model if isinstance(model, VAE) else model.given(batch[1]), batch[0], noise)
         return {"loss": bound.loss(), "reconstruction": bound.reconstruction.mean(), "kl": bound.kl.mean()}
@@ -34,14 +32,12 @@ def _vae_players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
     return [Player("vae", model, loss, *one_cycle(model, effort, steps))]
 
 
-def _vae_quality(model: nn.Module, judge: Judge | None) -> Quality:
-    assert isinstance(model, VAE)
+def _vae_quality(model: VAE, judge: Judge | None) -> Quality:
     x = test_digits().x
     return {"elbo": metrics.mean_elbo(model, x)} | samples_only(model, judge)
 
 
-def _conv_vae_quality(model: nn.Module, judge: Judge | None) -> Quality:
-    assert isinstance(model, VAE)
+def _conv_vae_quality(model: VAE, judge: Judge | None) -> Quality:
     binary = binarised_test_digits()
     fifth = binary[::5]  # 500 decoded draws a digit: a fifth of the digits takes minutes, all of them half an hour
     return _vae_quality(model, judge) | {
