@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -265,6 +266,17 @@ def one_cycle(
         moved, effort.lr, total_steps=steps, pct_start=effort.climb, anneal_strategy=effort.sink, final_div_factor=1e3,
         cycle_momentum=cycle,
     )  # fmt: skip
+
+
+def one_player(
+    loss: Callable[[Any, tuple[Tensor, ...], Noise], dict[str, Tensor]], *, name: str = "model", clip: float | None = None
+) -> Callable[[nn.Module, Effort, int], list[Player]]:
+    """The players of a game with one, on a `one_cycle`; `loss` gets the model first, `name` and `clip` are `Player`'s."""
+
+    def players(model: nn.Module, effort: Effort, steps: int) -> list[Player]:
+        return [Player(name, model, partial(loss, model), *one_cycle(model, effort, steps), clip=clip)]
+
+    return players
 
 
 def token_player(

@@ -10,16 +10,12 @@ from genai_lib.models.diffusion import Diffusion, Flow, Schedule
 from genai_lib.models.unet import UNet
 from genai_lib.noise import Noise
 from genai_lib.objectives import denoising_loss
-from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, distance, one_cycle
-from genai_lib.training import Player
+from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, distance, one_player
 
 
-def _players(model: Diffusion | Flow, effort: Effort, steps: int) -> list[Player]:
-    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
-        x, y = batch
-        return {"loss": denoising_loss(model, x, noise, y=y).mean() / x[0].numel()}  # 1 a pixel for a network that says 0
-
-    return [Player("model", model, loss, *one_cycle(model, effort, steps), clip=1.0)]
+def _loss(model: Diffusion | Flow, batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
+    x, y = batch
+    return {"loss": denoising_loss(model, x, noise, y=y).mean() / x[0].numel()}  # 1 a pixel for a network that says 0
 
 
 def _quality(model: Diffusion | Flow, judge: Judge | None) -> Quality:
@@ -38,12 +34,12 @@ RECIPES = [
         lambda: Diffusion(UNet(classes=10), Schedule(), predicts="v"),
         minute=Effort(epochs=1, batch_size=64, lr=2e-3, precision="bf16", beta2=0.99),
         shipped=Effort(epochs=12, batch_size=64, lr=2e-3, precision="bf16", beta2=0.99),
-        quality=_quality, players=_players,
+        quality=_quality, players=one_player(_loss, clip=1.0),
     ),
     Recipe(
         "flow", "Flow matching with the same network", lambda: Flow(UNet(classes=10)),
         minute=Effort(epochs=1, batch_size=64, lr=2e-3, precision="bf16", beta2=0.99),
         shipped=Effort(epochs=6, batch_size=64, lr=2e-3, precision="bf16", beta2=0.99),
-        quality=_quality, players=_players,
+        quality=_quality, players=one_player(_loss, clip=1.0),
     ),
 ]  # fmt: skip

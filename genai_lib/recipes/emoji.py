@@ -24,9 +24,8 @@ from genai_lib.models.unet import UNet
 from genai_lib.models.vae import GaussianVAE, conv_vae
 from genai_lib.noise import Noise
 from genai_lib.objectives import ELBO, contrastive_loss, denoising_loss, elbo, gaussian_nll
-from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, one_cycle
+from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, one_player
 from genai_lib.recipes.gan import game, generator_of
-from genai_lib.training import Player
 
 BUCKETS = 4096  # of the tower that steers the drawing: its file holds a U-Net too
 COLOURS = ["red", "orange", "yellow", "green", "blue", "purple", "brown"]
@@ -88,20 +87,15 @@ def one_text(numbers: Tensor, noise: Noise) -> Tensor:
     return numbers.gather(1, (noise.uniform(len(numbers), 1) * count).long())
 
 
-# ---------------------------------------------------------------- players
+# ---------------------------------------------------------------- losses
 
 
-def _clip_players(model: CLIP, effort: Effort, steps: int) -> list[Player]:
-    tokens = _tokens(model.text.buckets)
-
-    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
-        x, numbers = batch
-        chosen = one_text(numbers, noise)
-        known = (chosen[..., None] == numbers).any(dim=2)  # (B, B): is text i among picture j's?
-        similarity = model(disturb(x, noise), tokens.to(x.device)[chosen[:, 0]])
-        return {"loss": contrastive_loss(similarity, known=known).mean()}
-
-    return [Player("model", model, loss, *one_cycle(model, effort, steps))]
+def _clip_loss(model: CLIP, batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
+    x, numbers = batch
+    chosen = one_text(numbers, noise)
+    known = (chosen[..., None] == numbers).any(dim=2)  # (B, B): is text i among picture j's?
+    similarity = model(disturb(x, noise), _tokens(model.text.buckets).to(x.device)[chosen[:, 0]])
+    return {"loss": contrastive_loss(similarity, known=known).mean()}
 
 
 def colour_elbo(model: GaussianVAE, x: Tensor, noise: Noise) -> ELBO:
@@ -109,24 +103,16 @@ def colour_elbo(model: GaussianVAE, x: Tensor, noise: Noise) -> ELBO:
     return elbo(model, x, noise, nll=lambda y, x: gaussian_nll(y.sigmoid(), x, sigma=model.log_sigma.exp()))
 
 
-def _vae_players(model: GaussianVAE, effort: Effort, steps: int) -> list[Player]:
-    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
-        bound = colour_elbo(model, disturb(batch[0], noise, pixels=1, colour=0.0), noise)
-        return {"loss": bound.loss(), "reconstruction": bound.reconstruction.mean(), "kl": bound.kl.mean()}
-
-    return [Player("vae", model, loss, *one_cycle(model, effort, steps))]
+def _vae_loss(model: GaussianVAE, batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
+    bound = colour_elbo(model, disturb(batch[0], noise, pixels=1, colour=0.0), noise)
+    return {"loss": bound.loss(), "reconstruction": bound.reconstruction.mean(), "kl": bound.kl.mean()}
 
 
-def _drawing_players(model: TextToPicture, effort: Effort, steps: int) -> list[Player]:
-    tokens = _tokens(model.text.buckets)
-
-    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
-        x, numbers = batch
-        y = model.tell(tokens.to(x.device)[one_text(numbers, noise)[:, 0]])  # (B, F)
-        x = disturb(x, noise, pixels=1, colour=0.0, mirror=False)
-        return {"loss": denoising_loss(model.diffusion, x, noise, y=y).mean() / x[0].numel()}
-
-    return [Player("model", model, loss, *one_cycle(model, effort, steps), clip=1.0)]
+def _drawing_loss(model: TextToPicture, batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
+    x, numbers = batch
+    y = model.tell(_tokens(model.text.buckets).to(x.device)[one_text(numbers, noise)[:, 0]])  # (B, F)
+    x = disturb(x, noise, pixels=1, colour=0.0, mirror=False)
+    return {"loss": denoising_loss(model.diffusion, x, noise, y=y).mean() / x[0].numel()}
 
 
 # ---------------------------------------------------------------- figures
@@ -230,7 +216,7 @@ RECIPES = [
         "clip", "Two towers for emoji and their names in English and Chinese", CLIP,
         minute=Effort(epochs=125, batch_size=256, lr=4e-3, precision="bf16"),
         shipped=Effort(epochs=700, batch_size=256, lr=4e-3, precision="bf16"),
-        quality=_clip_quality, players=_clip_players, data=named_pictures,
+        quality=_clip_quality, players=one_player(_clip_loss), data=named_pictures,
     ),
     Recipe(
         "emoji-gan", "Deep convolutional GAN of emoji, with augmentation", partial(dcgan, size=32, channels=3, width=24),
@@ -243,12 +229,12 @@ RECIPES = [
         "emoji-vae", "Convolutional VAE of emoji, with a learned width of the error", _colour_vae,
         minute=Effort(epochs=12, batch_size=32, lr=4e-3, precision="bf16", beta2=0.99),
         shipped=Effort(epochs=300, batch_size=32, lr=4e-3, precision="bf16", beta2=0.99),
-        quality=_vae_quality, players=_vae_players, data=named_pictures, judge="clip",
+        quality=_vae_quality, players=one_player(_vae_loss, name="vae"), data=named_pictures, judge="clip",
     ),
     Recipe(
         "emoji-diffusion", "Diffusion model that draws emoji from a text", _text_to_picture,
         minute=Effort(epochs=15, batch_size=32, lr=2e-3, precision="bf16", beta2=0.99),
         shipped=Effort(epochs=150, batch_size=32, lr=2e-3, precision="bf16", beta2=0.99),
-        quality=_drawing_quality, players=_drawing_players, data=named_pictures, judge="clip",
+        quality=_drawing_quality, players=one_player(_drawing_loss, clip=1.0), data=named_pictures, judge="clip",
     ),
 ]  # fmt: skip

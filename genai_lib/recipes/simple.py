@@ -20,30 +20,23 @@ from genai_lib.recipes.core import (
     Recipe,
     digits,
     likelihood_quality,
-    one_cycle,
+    one_player,
     samples_only,
     test_digits,
 )  # fmt: skip
-from genai_lib.training import Player
 
 TRAINING_SEED = 2015  # of the binarised training digits
 
 
-def _autoencoder_players(model: Autoencoder, effort: Effort, steps: int) -> list[Player]:
-    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
-        x = batch[0]
-        return {"loss": bernoulli_nll(model.decode(model.encode(x)), x).mean()}
-
-    return [Player("autoencoder", model, loss, *one_cycle(model, effort, steps))]
+def _autoencoder_loss(model: Autoencoder, batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
+    x = batch[0]
+    return {"loss": bernoulli_nll(model.decode(model.encode(x)), x).mean()}
 
 
-def _classifier_players(model: Classifier, effort: Effort, steps: int) -> list[Player]:
-    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
-        x, y = batch
-        logits = model(shift(x, noise))
-        return {"loss": F.cross_entropy(logits, y), "accuracy": (logits.argmax(dim=1) == y).float().mean()}
-
-    return [Player("classifier", model, loss, *one_cycle(model, effort, steps))]
+def _classifier_loss(model: Classifier, batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
+    x, y = batch
+    logits = model(shift(x, noise))
+    return {"loss": F.cross_entropy(logits, y), "accuracy": (logits.argmax(dim=1) == y).float().mean()}
 
 
 def _autoencoder_quality(model: Autoencoder, judge: Judge | None) -> Quality:
@@ -71,7 +64,7 @@ RECIPES = [
         "classifier", "Digit classifier, the judge of the course", Classifier,
         minute=Effort(epochs=1, batch_size=128, lr=4e-3),
         shipped=Effort(epochs=8, batch_size=128, lr=4e-3, precision="bf16"),
-        quality=_classifier_quality, players=_classifier_players,
+        quality=_classifier_quality, players=one_player(_classifier_loss, name="classifier"),
     ),
     Recipe(
         "mixture", "100 Gaussians on 50 principal components, the baseline without a network", PictureMixture,
@@ -85,6 +78,6 @@ RECIPES = [
     Recipe(
         "autoencoder", "Fully connected autoencoder, 20 numbers a digit", mlp_autoencoder,
         minute=Effort(epochs=3, lr=5e-3), shipped=Effort(epochs=20, lr=5e-3),
-        quality=_autoencoder_quality, players=_autoencoder_players,
+        quality=_autoencoder_quality, players=one_player(_autoencoder_loss, name="autoencoder"),
     ),
 ]  # fmt: skip

@@ -17,19 +17,15 @@ from genai_lib.recipes.core import (
     Recipe,
     binarised_test_digits,
     conditional_quality,
-    one_cycle,
+    one_player,
     samples_only,
     test_digits,
 )  # fmt: skip
-from genai_lib.training import Player
 
 
-def _vae_players(model: VAE | ConditionalVAE, effort: Effort, steps: int) -> list[Player]:
-    def loss(batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
-        bound = elbo(model if isinstance(model, VAE) else model.given(batch[1]), batch[0], noise)
-        return {"loss": bound.loss(), "reconstruction": bound.reconstruction.mean(), "kl": bound.kl.mean()}
-
-    return [Player("vae", model, loss, *one_cycle(model, effort, steps))]
+def _vae_loss(model: VAE | ConditionalVAE, batch: tuple[Tensor, ...], noise: Noise) -> dict[str, Tensor]:
+    bound = elbo(model if isinstance(model, VAE) else model.given(batch[1]), batch[0], noise)
+    return {"loss": bound.loss(), "reconstruction": bound.reconstruction.mean(), "kl": bound.kl.mean()}
 
 
 def _vae_quality(model: VAE, judge: Judge | None) -> Quality:
@@ -51,12 +47,12 @@ RECIPES = [
     Recipe(
         "vae-mlp", "Fully connected VAE 784-400-20", mlp_vae,
         minute=Effort(epochs=5, batch_size=128, lr=6e-3, beta2=0.99), shipped=Effort(epochs=50, lr=4e-3),
-        quality=_vae_quality, players=_vae_players,
+        quality=_vae_quality, players=one_player(_vae_loss, name="vae"),
     ),
     Recipe(
         "vae-map", "VAE whose latent space is a plane", map_vae,
         minute=Effort(epochs=8, lr=2e-3), shipped=Effort(epochs=50, lr=2e-3),
-        quality=_vae_quality, players=_vae_players,
+        quality=_vae_quality, players=one_player(_vae_loss, name="vae"),
     ),
     Recipe(
         "vae-conv", "Convolutional VAE", conv_vae,
@@ -65,12 +61,12 @@ RECIPES = [
             epochs=20, batch_size=128, lr=2e-3, precision="bf16",
             then=Effort(epochs=4, batch_size=256, lr=3e-4, precision="bf16"),
         ),
-        quality=_conv_vae_quality, players=_vae_players,
+        quality=_conv_vae_quality, players=one_player(_vae_loss, name="vae"),
     ),
     Recipe(
         "vae-conditional", "Fully connected VAE that is told the digit", partial(conditional_vae, width=200),
         minute=Effort(epochs=4, batch_size=128, lr=6e-3, beta2=0.99),
         shipped=Effort(epochs=50, batch_size=256, lr=4e-3),
-        quality=conditional_quality, players=_vae_players,
+        quality=conditional_quality, players=one_player(_vae_loss, name="vae"),
     ),
 ]  # fmt: skip
