@@ -193,7 +193,7 @@ def players_of(family: str, model: Any, rate: float, steps: int, labels: bool, m
 
     if family == "diffusion":
         return [Player("model", model, loss, *one_cycle(model, Effort(epochs=1, lr=rate, beta2=0.99), steps), clip=1.0)]
-    adam = optimisers.adam(model.parameters(), lr=rate, betas=(0.9, 0.99))
+    adam = optimisers.adam(model, lr=rate, beta2=0.99)
     return [Player("model", model, loss, adam, clip=1.0 if family == "GRU" else None)]
 
 

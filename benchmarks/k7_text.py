@@ -36,7 +36,8 @@ from genai_lib.models.recurrent import GRU
 from genai_lib.models.vae import VAE
 from genai_lib.noise import Noise
 from genai_lib.objectives import elbo, iwae_bound, next_token_nll
-from genai_lib.recipes.core import Effort, adam, muon, one_cycle
+from genai_lib.optimisers import adam, muon
+from genai_lib.recipes.core import Effort, one_cycle
 from genai_lib.recipes.text import CONTEXT, characters, plays
 from genai_lib.speed import seconds_in_turns
 from genai_lib.training import Player, Trainer

@@ -96,10 +96,10 @@ class Together(Optimizer):
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
 
-def adam(parameters: Iterable[nn.Parameter], *, lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
+def adam(module: nn.Module, *, lr: float, beta1: float = 0.9, beta2: float = 0.999) -> torch.optim.Adam:
     """Adam in one pass over the weights (`fused`) on devices that can; the meta device has no numbers to pass over."""
-    moved = list(parameters)
-    return torch.optim.Adam(moved, lr=lr, betas=betas, fused=all(p.device.type in ("cpu", "cuda") for p in moved))
+    moved = list(module.parameters())
+    return torch.optim.Adam(moved, lr=lr, betas=(beta1, beta2), fused=all(p.device.type in ("cpu", "cuda") for p in moved))
 
 
 def muon(module: nn.Module, *, lr: float, beta2: float = 0.999) -> Together:
@@ -107,4 +107,4 @@ def muon(module: nn.Module, *, lr: float, beta2: float = 0.999) -> Together:
     embeddings = {m.weight for m in module.modules() if isinstance(m, nn.Embedding)}
     matrices = [p for p in module.parameters() if p.ndim == 2 and p not in embeddings]
     rest = [p for p in module.parameters() if p.ndim != 2 or p in embeddings]
-    return Together(Muon(matrices, lr=lr), adam(rest, lr=lr, betas=(0.9, beta2)))
+    return Together(Muon(matrices, lr=lr), adam(nn.ParameterList(rest), lr=lr, beta2=beta2))

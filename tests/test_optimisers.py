@@ -152,7 +152,7 @@ def test_parts_of_unequal_number_are_refused():
 
 @pytest.mark.parametrize(("device", "fused"), [("cpu", True), ("meta", False)])
 def test_adam_is_torchs_own_with_the_settings_given(device, fused):
-    made = adam([nn.Parameter(torch.zeros(3, device=device))], lr=0.02, betas=(0.7, 0.8))
+    made = adam(nn.Linear(2, 3, device=device), lr=0.02, beta1=0.7, beta2=0.8)
     assert type(made) is torch.optim.Adam
     (group,) = made.param_groups
     assert (group["lr"], group["betas"], group["fused"]) == (0.02, (0.7, 0.8), fused)

@@ -243,24 +243,14 @@ def _stage(
 # ---------------------------------------------------------------- what recipes share
 
 
-def adam(module: nn.Module, effort: Effort, *, beta1: float = 0.9) -> torch.optim.Adam:
-    """Adam for all weights, as fast and as forgetful as the effort says."""
-    return optimisers.adam(module.parameters(), lr=effort.lr, betas=(beta1, effort.beta2))
-
-
-def muon(module: nn.Module, effort: Effort) -> optimisers.Together:
-    """Muon for matrices, Adam for the rest."""
-    return optimisers.muon(module, lr=effort.lr, beta2=effort.beta2)
-
-
 def one_cycle(
-    module: nn.Module, effort: Effort, steps: int, *, optimiser: Callable[[nn.Module, Effort], torch.optim.Optimizer] = adam
+    module: nn.Module, effort: Effort, steps: int, *, optimiser: Callable[..., torch.optim.Optimizer] = optimisers.adam
 ) -> tuple[torch.optim.Optimizer, OneCycleLR]:
     """An optimiser whose learning rate climbs for a share of the run and then sinks to zero (Smith & Topin 2019).
 
-    Adam's memory of the gradient, beta1, moves the other way.
+    `optimiser` is called with the module, lr and beta2. Adam's memory of the gradient, beta1, moves the other way.
     """
-    moved = optimiser(module, effort)
+    moved = optimiser(module, lr=effort.lr, beta2=effort.beta2)
     cycle = "betas" in moved.defaults
     return moved, OneCycleLR(
         moved, effort.lr, total_steps=steps, pct_start=effort.climb, anneal_strategy=effort.sink, final_div_factor=1e3,
@@ -280,7 +270,7 @@ def one_player(
 
 
 def token_player(
-    model: nn.Module, effort: Effort, steps: int, *, optimiser: Callable[[nn.Module, Effort], torch.optim.Optimizer] = muon,
+    model: nn.Module, effort: Effort, steps: int, *, optimiser: Callable[..., torch.optim.Optimizer] = optimisers.muon,
     prepare: Callable[[Tensor, Noise], Tensor] = lambda tokens, noise: tokens,
 ) -> list[Player]:  # fmt: skip
     """The player of a language model, whose batches `prepare` may change first: loss in nats per token."""

@@ -11,7 +11,8 @@ from torch import Tensor
 from genai_lib.models.gan import GAN, Generator, dcgan, mlp_gan
 from genai_lib.noise import Noise
 from genai_lib.objectives import game_loss, gradient_penalty
-from genai_lib.recipes.core import Effort, Recipe, adam, conditional_quality, samples_only
+from genai_lib.optimisers import adam
+from genai_lib.recipes.core import Effort, Recipe, conditional_quality, samples_only
 from genai_lib.training import Player
 
 
@@ -43,9 +44,10 @@ def game(
             made = augment(generator(noise.normal(len(batch[0]), generator.latent), y), noise)
             return {"loss": losses.generator(discriminator(made, y))}
 
+        optimiser = partial(adam, lr=effort.lr, beta1=0.5, beta2=effort.beta2)
         return [
-            Player("discriminator", discriminator, discriminator_loss, adam(discriminator, effort, beta1=0.5), turns=turns),
-            Player("generator", generator, generator_loss, adam(generator, effort, beta1=0.5)),
+            Player("discriminator", discriminator, discriminator_loss, optimiser(discriminator), turns=turns),
+            Player("generator", generator, generator_loss, optimiser(generator)),
         ]
 
     return players

@@ -16,7 +16,8 @@ from genai_lib.models.ngram import NGram
 from genai_lib.models.recurrent import GRU
 from genai_lib.noise import Noise
 from genai_lib.objectives import next_token_nll
-from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, adam, token_player
+from genai_lib.optimisers import adam
+from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, token_player
 
 CONTEXT = 128  # characters of a play that a model is shown at once
 POEM = 25  # a line break, and four lines of five characters with one after each
