@@ -25,7 +25,7 @@ from genai_lib.models.vae import GaussianVAE, conv_vae
 from genai_lib.noise import Noise
 from genai_lib.objectives import ELBO, contrastive_loss, denoising_loss, elbo, gaussian_nll
 from genai_lib.recipes.core import Effort, Judge, Quality, Recipe, one_player
-from genai_lib.recipes.gan import game, generator_of
+from genai_lib.recipes.gan import game
 
 BUCKETS = 4096  # of the tower that steers the drawing: its file holds a U-Net too
 COLOURS = ["red", "orange", "yellow", "green", "blue", "purple", "brown"]
@@ -222,7 +222,7 @@ RECIPES = [
         "emoji-gan", "Deep convolutional GAN of emoji, with augmentation", partial(dcgan, size=32, channels=3, width=24),
         minute=Effort(epochs=25, batch_size=64, lr=5e-4, precision="bf16", ema=0.99),
         shipped=Effort(epochs=60, batch_size=64, lr=5e-4, precision="bf16", ema=0.995),
-        quality=_sampled_quality, players=game(augment=partial(disturb, pixels=4)), product=generator_of,
+        quality=_sampled_quality, players=game(augment=partial(disturb, pixels=4)), product=lambda gan: gan.generator,
         data=named_pictures, judge="clip",
     ),
     Recipe(

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from genai_lib.models.gan import GAN, Generator, dcgan, mlp_gan
+from genai_lib.models.gan import GAN, dcgan, mlp_gan
 from genai_lib.noise import Noise
 from genai_lib.objectives import game_loss, gradient_penalty
 from genai_lib.optimisers import adam
@@ -53,34 +53,29 @@ def game(
     return players
 
 
-def generator_of(model: GAN) -> Generator:
-    """The player worth keeping."""
-    return model.generator
-
-
 RECIPES = [
     Recipe(
         "gan-mlp", "Fully connected GAN of article A", mlp_gan,
         minute=Effort(epochs=2, batch_size=64, lr=2e-4, ema=0.995),
         shipped=Effort(epochs=2, batch_size=64, lr=2e-4, ema=0.995),  # longer is worse: see chapter 04, section 4.7
-        quality=samples_only, players=game(), product=generator_of,
+        quality=samples_only, players=game(), product=lambda gan: gan.generator,
     ),
     Recipe(
         "dcgan", "Deep convolutional GAN", dcgan,
         minute=Effort(epochs=0.85, batch_size=128, lr=5e-4, precision="bf16", ema=0.99),
         shipped=Effort(epochs=10, batch_size=128, lr=5e-4, precision="bf16", ema=0.999),
-        quality=samples_only, players=game(), product=generator_of,
+        quality=samples_only, players=game(), product=lambda gan: gan.generator,
     ),
     Recipe(
         "dcgan-conditional", "Deep convolutional GAN that is told the digit", partial(dcgan, classes=10),
         minute=Effort(epochs=1, batch_size=128, lr=5e-4, precision="bf16", ema=0.99),
         shipped=Effort(epochs=10, batch_size=128, lr=5e-4, precision="bf16", ema=0.999),
-        quality=conditional_quality, players=game(), product=generator_of,
+        quality=conditional_quality, players=game(), product=lambda gan: gan.generator,
     ),
     Recipe(
         "wgan-gp", "Wasserstein GAN with gradient penalty", partial(dcgan, normalised=False, width=16),
         minute=Effort(epochs=0.8, batch_size=64, lr=5e-4, ema=0.99),
         shipped=Effort(epochs=9, batch_size=64, lr=5e-4, ema=0.995),
-        quality=samples_only, players=game("wasserstein", penalty=10.0, turns=3), product=generator_of, turns=3,
+        quality=samples_only, players=game("wasserstein", penalty=10.0, turns=3), product=lambda gan: gan.generator, turns=3,
     ),
 ]  # fmt: skip
