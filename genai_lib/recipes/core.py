@@ -288,15 +288,12 @@ def distance(samples: Tensor, judge: Judge) -> Quality:
     return {"fid": metrics.fid(made, real), "kid": metrics.kid(made, real)}
 
 
-def sample_quality(model: Any, judge: Judge, *, n: int = 10_000, seed: int = 0) -> Quality:
-    """The `distance` of n samples, drawn 500 at a time."""
+def sample_quality(model: Any, judge: Judge | None, *, n: int = 10_000, seed: int = 0) -> Quality:
+    """The `distance` of n samples, drawn 500 at a time, if somebody judges."""
+    if judge is None:
+        return {}
     noise = Noise(seed)
     return distance(torch.cat([model.sample(min(500, n - i), noise) for i in range(0, n, 500)]), judge)
-
-
-def samples_only(model: Any, judge: Judge | None) -> Quality:
-    """FID and KID, if somebody judges."""
-    return sample_quality(model, judge) if judge is not None else {}
 
 
 def likelihood_quality(model: Any, judge: Judge | None) -> Quality:
@@ -305,7 +302,7 @@ def likelihood_quality(model: Any, judge: Judge | None) -> Quality:
     Even real digits, binarised, are far from grey ones by the judge's features: hold such an FID to theirs, not to 0.
     """
     log_prob = metrics.in_batches(model.log_prob, binarised_test_digits(), batch_size=100)
-    return {"log-likelihood, binarised": log_prob.double().mean().item()} | samples_only(model, judge)
+    return {"log-likelihood, binarised": log_prob.double().mean().item()} | sample_quality(model, judge)
 
 
 def conditional_quality(model: Any, judge: Judge | None) -> Quality:

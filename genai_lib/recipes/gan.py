@@ -12,7 +12,7 @@ from genai_lib.models.gan import GAN, dcgan, mlp_gan
 from genai_lib.noise import Noise
 from genai_lib.objectives import game_loss, gradient_penalty
 from genai_lib.optimisers import adam
-from genai_lib.recipes.core import Effort, Recipe, conditional_quality, samples_only
+from genai_lib.recipes.core import Effort, Recipe, conditional_quality, sample_quality
 from genai_lib.training import Player
 
 
@@ -58,13 +58,13 @@ RECIPES = [
         "gan-mlp", "Fully connected GAN of article A", mlp_gan,
         minute=Effort(epochs=2, batch_size=64, lr=2e-4, ema=0.995),
         shipped=Effort(epochs=2, batch_size=64, lr=2e-4, ema=0.995),  # longer is worse: see chapter 04, section 4.7
-        quality=samples_only, players=game(), product=lambda gan: gan.generator,
+        quality=sample_quality, players=game(), product=lambda gan: gan.generator,
     ),
     Recipe(
         "dcgan", "Deep convolutional GAN", dcgan,
         minute=Effort(epochs=0.85, batch_size=128, lr=5e-4, precision="bf16", ema=0.99),
         shipped=Effort(epochs=10, batch_size=128, lr=5e-4, precision="bf16", ema=0.999),
-        quality=samples_only, players=game(), product=lambda gan: gan.generator,
+        quality=sample_quality, players=game(), product=lambda gan: gan.generator,
     ),
     Recipe(
         "dcgan-conditional", "Deep convolutional GAN that is told the digit", partial(dcgan, classes=10),
@@ -76,6 +76,6 @@ RECIPES = [
         "wgan-gp", "Wasserstein GAN with gradient penalty", partial(dcgan, normalised=False, width=16),
         minute=Effort(epochs=0.8, batch_size=64, lr=5e-4, ema=0.99),
         shipped=Effort(epochs=9, batch_size=64, lr=5e-4, ema=0.995),
-        quality=samples_only, players=game("wasserstein", penalty=10.0, turns=3), product=lambda gan: gan.generator, turns=3,
+        quality=sample_quality, players=game("wasserstein", penalty=10.0, turns=3), product=lambda gan: gan.generator, turns=3,
     ),
 ]  # fmt: skip

@@ -21,7 +21,7 @@ from genai_lib.recipes.core import (
     digits,
     likelihood_quality,
     one_player,
-    samples_only,
+    sample_quality,
     test_digits,
 )  # fmt: skip
 
@@ -68,7 +68,7 @@ RECIPES = [
     ),
     Recipe(
         "mixture", "100 Gaussians on 50 principal components, the baseline without a network", PictureMixture,
-        minute=Effort(epochs=20), shipped=Effort(epochs=50), quality=samples_only, fit=_fit_mixture,
+        minute=Effort(epochs=20), shipped=Effort(epochs=50), quality=sample_quality, fit=_fit_mixture,
     ),
     Recipe(
         "mixture-binary", "100 stencils of black and white pixels (Bernoulli mixture)", lambda: BernoulliMixture(100),

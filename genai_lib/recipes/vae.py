@@ -18,7 +18,7 @@ from genai_lib.recipes.core import (
     binarised_test_digits,
     conditional_quality,
     one_player,
-    samples_only,
+    sample_quality,
     test_digits,
 )  # fmt: skip
 
@@ -30,7 +30,7 @@ def _vae_loss(model: VAE | ConditionalVAE, batch: tuple[Tensor, ...], noise: Noi
 
 def _vae_quality(model: VAE, judge: Judge | None) -> Quality:
     x = test_digits().x
-    return {"elbo": metrics.mean_elbo(model, x)} | samples_only(model, judge)
+    return {"elbo": metrics.mean_elbo(model, x)} | sample_quality(model, judge)
 
 
 def _conv_vae_quality(model: VAE, judge: Judge | None) -> Quality:
