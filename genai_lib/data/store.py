@@ -82,7 +82,7 @@ def read(name: str, split: str, kind: str, folder: Path | str) -> dict[str, np.n
     if held != kind:
         raise DataError(f"{name} holds {held}, not {kind}: open it with {OPENED_WITH[held]}().")
     _check(name, split, entry["splits"])
-    packed = _read(folder / entry["file"], entry["sha256"])
+    packed = checked(folder / entry["file"], entry["sha256"], remedy=_remedy(folder))
     with np.load(io.BytesIO(packed)) as arrays:
         return {key.removeprefix(f"{split}_"): arrays[key] for key in arrays.files if key.startswith(f"{split}_")}
 
@@ -90,6 +90,17 @@ def read(name: str, split: str, kind: str, folder: Path | str) -> dict[str, np.n
 def read_text(name: str, split: str, kind: str, folder: Path | str, *, part: str = "text") -> str:
     """Read a part of one split that is stored as the bytes of a UTF-8 text."""
     return read(name, split, kind, folder)[part].tobytes().decode()
+
+
+def checked(path: Path, sha256: str, *, remedy: str, error: type[Exception] = DataError) -> bytes:
+    """Read a file with this SHA-256; raises `error`, which ends with the remedy, if it is missing or damaged."""
+    if not path.is_file():
+        raise error(f"{path} is missing. {remedy}")
+    packed = path.read_bytes()
+    found = hashlib.sha256(packed).hexdigest()
+    if found != sha256:
+        raise error(f"{path.name} is damaged (SHA-256 {found[:8]}… instead of {sha256[:8]}…). {remedy}")
+    return packed
 
 
 def _check(name: str, split: str, splits: Iterable[str]) -> None:
@@ -112,18 +123,6 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
         raise DataError(f"{path} is missing. {_remedy(folder)}")
     manifest: dict[str, dict[str, Any]] = json.loads(path.read_text())
     return manifest
-
-
-def _read(path: Path, sha256: str) -> bytes:
-    if not path.is_file():
-        raise DataError(f"{path} is missing. {_remedy(path.parent)}")
-    packed = path.read_bytes()
-    found = hashlib.sha256(packed).hexdigest()
-    if found != sha256:
-        raise DataError(
-            f"{path.name} is damaged (SHA-256 {found[:8]}… instead of {sha256[:8]}…). {_remedy(path.parent)}"
-        )
-    return packed
 
 
 def _remedy(folder: Path) -> str:

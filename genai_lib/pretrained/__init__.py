@@ -14,11 +14,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from genai_lib import recipes
+from genai_lib.data.store import checked
 
 FOLDER = Path(__file__).parent
 STORED = {torch.float32: torch.float16, torch.float64: torch.float32}  # half of the digits, half of the space
@@ -70,20 +71,14 @@ def load(name: str, *, device: torch.device | str = "cpu", folder: Path | str = 
     WeightsError
         For an unknown name, missing or damaged weights.
     """
-    path = Path(folder) / f"{name}.safetensors"
     about = card(name, folder=folder)
-    expected = about["sha256"]
-    if expected is None:  # nothing was kept, since fitting takes no longer than reading
+    if about["sha256"] is None:  # nothing was kept, since fitting takes no longer than reading
         return recipes.run(name, about["version"], seed=about["seed"]).product.to(device)
     remedy = f"Reinstall genai_lib, or train it again with `python -m genai_lib train {name} --version shipped`."
-    if not path.is_file():
-        raise WeightsError(f"{path} is missing. {remedy}")
-    found = sha256(path)
-    if found != expected:
-        raise WeightsError(f"{path.name} is damaged (SHA-256 {found[:8]}… instead of {expected[:8]}…). {remedy}")
+    packed = checked(Path(folder) / f"{name}.safetensors", about["sha256"], remedy=remedy, error=WeightsError)
     recipe = recipes.get(name)
     module = recipe.product(recipe.build())
-    module.load_state_dict(load_file(path))
+    module.load_state_dict(safetensors.torch.load(packed))
     return module.to(device).eval().requires_grad_(False)
 
 
@@ -95,7 +90,7 @@ def save(run: recipes.Run, *, version: str, seed: int, folder: Path | str = FOLD
     path = folder / f"{name}.safetensors"
     state = run.product.state_dict()
     if run.recipe.keep:
-        save_file({k: t.to(STORED.get(t.dtype, t.dtype)).cpu().contiguous() for k, t in state.items()}, path)
+        safetensors.torch.save_file({k: t.to(STORED.get(t.dtype, t.dtype)).cpu().contiguous() for k, t in state.items()}, path)
     history = run.history
     written: dict[str, Any] = {
         "recipe": name,
@@ -110,7 +105,7 @@ def save(run: recipes.Run, *, version: str, seed: int, folder: Path | str = FOLD
         "torch": torch.__version__.split("+")[0],
         "date": date.today().isoformat(),
         "parameters": sum(p.numel() for p in state.values()),
-        "sha256": sha256(path) if run.recipe.keep else None,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest() if run.recipe.keep else None,
         "figures": {},
     }
     _write_card(written, folder)
@@ -138,11 +133,6 @@ def measure(name: str, product: nn.Module) -> recipes.Quality:
 def judge(name: str = "classifier") -> Any | None:
     """Who judges pictures: the shipped digit classifier, or of emoji ``"clip"``. None before it has been trained."""
     return load(name) if name in names() else None
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def machine() -> str:
