@@ -240,8 +240,7 @@ def pictures(
     ax.imshow(sheet, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
-    for side in ax.spines.values():
-        side.set(visible=True, color=_meaning(kind), linewidth=2)
+    ax.spines[:].set(visible=True, color=_meaning(kind), linewidth=2)
     return _label(ax, title, "", "")
 
 
@@ -271,8 +270,7 @@ def rows(sheets: Mapping[str, tuple[Tensor, str]], *, title: str = "", ax: Axes 
     ax.tick_params(length=0)
     for label, (_, kind) in zip(ax.get_yticklabels(), sheets.values(), strict=True):
         label.set_color(_meaning(kind))
-    for side in ax.spines.values():
-        side.set_visible(False)
+    ax.spines[:].set_visible(False)
     return _label(ax, title, "", "")
 
 
@@ -404,8 +402,7 @@ def levels(
     ax.set(xticks=[], yticks=[], xlim=(-0.5, columns * (side + 1) - 0.5), ylim=(down * (side + gap), -0.5))
     ax.set_aspect("equal")
     ax.grid(False)
-    for edge_of_figure in ax.spines.values():
-        edge_of_figure.set_visible(False)
+    ax.spines[:].set_visible(False)
     return _label(ax, title, "", "")
 
 
@@ -466,10 +463,6 @@ def _colour(name: str, colours: Mapping[str, str] | None, place: int, default: s
 
 
 def _label(ax: Axes, title: str, xlabel: str, ylabel: str) -> Axes:
-    if title:
-        ax.set_title(title)
-    if xlabel:
-        ax.set_xlabel(xlabel)
-    if ylabel:
-        ax.set_ylabel(ylabel)
+    said = {"title": title, "xlabel": xlabel, "ylabel": ylabel}
+    ax.set(**{place: text for place, text in said.items() if text})
     return ax
