@@ -69,11 +69,6 @@ class Sokoban(anywidget.AnyWidget):
             self.set_trait(name, list(value))
         super().__init__(level=level, **options)
 
-    @property
-    def standing(self) -> Level:
-        """The level as it stands after the moves."""
-        return play(Level.parse(self.boards[self.level], self.titles[self.level]), self.moves)
-
     @traitlets.validate("level")
     def _check_level(self, proposal: dict[str, Any]) -> int:
         level: int = proposal["value"]
