@@ -59,8 +59,8 @@ def write_whole(write: Callable[[Path], object], path: Path | str) -> Path:
     return path
 
 
-def load(path: Path | str, *, device: torch.device | str = "cpu") -> Any:
-    """Read back what `save` wrote.
+def load(path: Path | str) -> Any:
+    """Read back what `save` wrote; tensors come back on the CPU.
 
     Raises
     ------
@@ -81,35 +81,30 @@ def load(path: Path | str, *, device: torch.device | str = "cpu") -> Any:
         raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of this library. {remedy}")
     if _digest(metadata["tree"], tensors) != metadata.get("sha256"):
         raise CheckpointError(f"{path} is damaged (its SHA-256 does not fit its content). {remedy}")
-    return _put_together(json.loads(metadata["tree"]), tensors, device)
+    return _put_together(json.loads(metadata["tree"]), tensors)
 
 
 class Folder:
-    """The checkpoints of one run: ``step_00000500.safetensors`` and so on, the newest few kept.
+    """The checkpoints of one run in a folder: ``step_00000500.safetensors`` and so on.
 
-    Parameters
-    ----------
-    path : path
-        Where they lie.
-    keep : int
-        How many to keep. Two, so that there is a sound one if the newest is damaged.
+    The newest two are kept, so that there is a sound one if the newest is damaged.
     """
 
-    def __init__(self, path: Path | str, *, keep: int = 2) -> None:
-        self.path, self.keep = Path(path), keep
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
 
     def files(self) -> list[Path]:
         """All checkpoints, oldest first."""
         return sorted(self.path.glob(f"step_*{SUFFIX}"))
 
     def write(self, state: Any, step: int) -> Path:
-        """Save the state of one step, then delete what is older than the newest `keep`."""
+        """Save the state of one step, then delete what is older than the newest two."""
         file = save(state, self.path / f"step_{step:08d}{SUFFIX}")
-        for old in self.files()[: -self.keep]:
+        for old in self.files()[:-2]:
             old.unlink()
         return file
 
-    def newest(self, *, device: torch.device | str = "cpu") -> Any | None:
+    def newest(self) -> Any | None:
         """Load the newest sound checkpoint, or None if there is none at all.
 
         A damaged one is passed over with a warning that names it.
@@ -122,7 +117,7 @@ class Folder:
         files = self.files()
         for file in reversed(files):
             try:
-                return load(file, device=device)
+                return load(file)
             except CheckpointError as error:
                 warnings.warn(f"passing over a checkpoint: {error}", stacklevel=2)
         if files:
@@ -145,15 +140,15 @@ def _take_apart(node: Any, tensors: dict[str, Tensor]) -> Any:
     raise TypeError(f"a checkpoint holds dicts, lists, tuples, tensors, numbers, strings and None, not {type(node).__name__}")
 
 
-def _put_together(node: Any, tensors: dict[str, Tensor], device: torch.device | str) -> Any:
+def _put_together(node: Any, tensors: dict[str, Tensor]) -> Any:
     if not isinstance(node, dict):
         return node
     ((kind, value),) = node.items()
     if kind == "tensor":
-        return tensors[value].to(device)
+        return tensors[value]
     if kind == "dict":
-        return {_put_together(k, tensors, device): _put_together(v, tensors, device) for k, v in value}
-    items = [_put_together(v, tensors, device) for v in value]
+        return {_put_together(k, tensors): _put_together(v, tensors) for k, v in value}
+    items = [_put_together(v, tensors) for v in value]
     return tuple(items) if kind == "tuple" else items
 
 
