@@ -149,13 +149,11 @@ class TensorBoard(Callback):
 
 @torch.no_grad()
 def _drawn(draw: Callable[[], Tensor], trainer: Trainer) -> Tensor:
-    """Draw with every module in evaluation mode, and set them back."""
-    modules = [m for p in trainer.players for m in p.module.modules()]
-    training = [m.training for m in modules]
-    for m in modules:
-        m.training = False
+    """Draw with the players' modules in evaluation mode, and let them train on."""
+    for player in trainer.players:
+        player.module.eval()
     try:
         return draw()
     finally:
-        for m, was in zip(modules, training, strict=True):
-            m.training = was
+        for player in trainer.players:
+            player.module.train()
