@@ -3,7 +3,7 @@
 Floors, lowest first; a file imports only from floors below its own::
 
     noise        where random numbers come from
-    data         packed sets, checked by hash; batches; two-dimensional toys
+    data         packed sets, checked by hash; batches; a two-dimensional toy
     models       networks and distributions, one idea a file
     objectives   what is minimised, in nats per example
     optimisers   how a gradient becomes a step, where Adam is not the best choice
