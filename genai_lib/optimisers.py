@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
-def orthogonalise(matrices: Tensor, *, steps: int = 5) -> Tensor:
+def orthogonalise(matrices: Tensor) -> Tensor:
     """Bring every singular value of matrices (M, R, C) near to 1, and keep the directions: about U Vᵀ for U S Vᵀ.
 
-    Newton and Schulz's iteration needs products only: an odd polynomial of X = U S Vᵀ is applied to S alone. This one, of
-    fifth degree, is steep at 0, so that small values come up soon; the large ones it leaves between 0.7 and 1.2.
+    Newton and Schulz's iteration needs products only: an odd polynomial of X = U S Vᵀ is applied to S alone, five times.
+    It is of fifth degree and steep at 0, so that small values come up soon; the large ones it leaves between 0.7 and 1.2.
 
     Source: Jordan et al. 2024 (the coefficients are theirs).
     """
@@ -25,7 +25,7 @@ def orthogonalise(matrices: Tensor, *, steps: int = 5) -> Tensor:
     wide = matrices.shape[1] <= matrices.shape[2]
     x = matrices if wide else matrices.mT
     x = x / x.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]  # no singular value is above 1 now
-    for _ in range(steps):
+    for _ in range(5):
         gram = x @ x.mT  # (M, R, R)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)  # a x + (b gram + c gram²) x
     return x if wide else x.mT

@@ -406,9 +406,9 @@ def png_size(sheet: bytes) -> tuple[int, int]:
     return int.from_bytes(sheet[16:20], "big"), int.from_bytes(sheet[20:24], "big")
 
 
-def svg_sheet(pieces: Sequence[Piece], *, columns: int | None = None) -> str:
+def svg_sheet(pieces: Sequence[Piece]) -> str:
     """An SVG file that any size suits: the PNG sheet inside, embedded, sharp edges asked for; the records in <metadata>."""
-    sheet = png_sheet(pieces, columns=columns, scale=1)
+    sheet = png_sheet(pieces, scale=1)
     width, height = png_size(sheet)
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{4 * width}" height="{4 * height}" '
             f'role="img" aria-label={quoteattr("; ".join(map(str, pieces)))}>\n<metadata>{escape(dump(pieces))}</metadata>\n'
