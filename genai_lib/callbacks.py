@@ -84,14 +84,10 @@ class Every(Callback):
 
 
 class Samples(Callback):
-    """Write a sheet of samples every so many steps: ``samples_00000500.png`` and so on.
+    """Write a sheet of samples into `folder` every so many steps: ``samples_00000500.png`` and so on.
 
-    Parameters
-    ----------
-    draw : function () → (N, C, H, W)
-        Pictures in [0, 1]; use the same noise each time, so that the sheets show one set of pictures growing.
-    folder : path
-    every : int
+    `draw` takes nothing and returns pictures (N, C, H, W) in [0, 1]; use the same noise each time, so that the sheets show
+    one set of pictures growing.
     """
 
     def __init__(self, draw: Callable[[], Tensor], folder: Path | str, *, every: int = 500) -> None:
@@ -103,14 +99,9 @@ class Samples(Callback):
 
 
 class TensorBoard(Callback):
-    """Write the trainer's history, and samples if asked, where ``tensorboard --logdir FOLDER`` finds them.
+    """Write the trainer's history where ``tensorboard --logdir FOLDER`` finds it, and samples every so many steps.
 
-    Parameters
-    ----------
-    folder : path
-    draw : function () → (N, C, H, W), optional
-        Pictures in [0, 1] to log every `every` steps.
-    every : int
+    `draw`, without which there are none, is as in `Samples`.
     """
 
     def __init__(self, folder: Path | str, *, draw: Callable[[], Tensor] | None = None, every: int = 500) -> None:

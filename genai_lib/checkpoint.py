@@ -28,12 +28,9 @@ class CheckpointError(RuntimeError):
 
 
 def save(state: Any, path: Path | str) -> Path:
-    """Write a tree of dicts, lists, tuples, tensors, numbers, strings and None to one file.
+    """Write a tree of dicts, lists, tuples, tensors, numbers, strings and None to one file; returns its path.
 
-    Returns
-    -------
-    Path
-        The file. When this returns it is on the disk, whole.
+    When this returns, the file is on the disk, whole.
     """
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_take_apart(state, tensors))

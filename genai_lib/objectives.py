@@ -128,7 +128,7 @@ class ELBO(NamedTuple):
 
 
 def elbo(model: VAE, x: Tensor, noise: Noise, *, nll: Callable[[Tensor, Tensor], Tensor] = bernoulli_nll) -> ELBO:
-    """Evidence lower bound with one draw of z an example and the KL in closed form.
+    """Evidence lower bound, (B,) nats, with one draw of z an example and the KL in closed form.
 
     Parameters
     ----------
@@ -139,11 +139,6 @@ def elbo(model: VAE, x: Tensor, noise: Noise, *, nll: Callable[[Tensor, Tensor],
         Draws ε.
     nll : function (decoder's output, x) → (B,)
         −log p(x|z): `bernoulli_nll`, or `gaussian_nll` for a Gaussian decoder.
-
-    Returns
-    -------
-    ELBO
-        (B,) nats each.
 
     Source: Kingma & Welling 2014, eq. 10.
     """

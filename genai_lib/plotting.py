@@ -66,11 +66,7 @@ def _styled(draw: Callable[P, R]) -> Callable[P, R]:
 def panels(columns: int = 1, rows: int = 1, *, width: float = 7.5, height: float = 2.8) -> np.ndarray:
     """Make a figure with a grid of axes: an array of rows × columns axes, flattened.
 
-    Parameters
-    ----------
-    columns, rows : int
-    width, height : float
-        Inches: width of the whole figure, height of one row.
+    In inches: `width` of the whole figure, `height` of one row.
     """
     _, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, layout="constrained")
     return axes.flatten()

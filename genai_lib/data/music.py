@@ -173,19 +173,11 @@ RATE = 8_000  # numbers a second in `sound`: the highest partial of the highest 
 
 
 def sound(voices: Tensor, *, steps: int = 4, tempo: float = 80.0) -> bytes:
-    """Play voices on a small organ: a WAV file, 16 bits, one channel, `RATE` numbers a second.
+    """Play voices (T, V), four or fewer, on a small organ: a WAV file, 16 bits, one channel, `RATE` numbers a second.
 
     Each note adds three sines, of its frequency, twice and three times that. They are read from a table of whole numbers,
-    and everything else is done in whole numbers too, so the bytes are the same on every machine.
-
-    Parameters
-    ----------
-    voices : (T, V)
-        As in `Chorale`, four voices or fewer. Raises DataError if they are none.
-    steps : int
-        Time steps in a quarter note.
-    tempo : float
-        Quarter notes a minute.
+    and everything else is done in whole numbers too, so the bytes are the same on every machine. `steps` and `tempo` are as
+    in `save_midi`; raises DataError if these are no voices.
     """
     each = round(60 * RATE / (tempo * steps))  # numbers in a step
     played = np.zeros(each * len(voices), dtype=np.int64)

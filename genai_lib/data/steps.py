@@ -10,37 +10,16 @@ from genai_lib.noise import Noise
 
 
 def binarise(x: Tensor, noise: Noise) -> Tensor:
-    """Turn grey pixels into 0 or 1, each one being 1 with probability equal to its grey value.
+    """Turn grey pixels x (N, …) in [0, 1] into 0 or 1 of x's type, each being 1 with probability equal to its grey value.
 
     Done once with a stated seed this is "statically binarised" data, on which a Bernoulli decoder has a true likelihood
     (Salakhutdinov & Murray 2008).
-
-    Parameters
-    ----------
-    x : (N, …)
-        Pixels in [0, 1].
-    noise : Noise
-
-    Returns
-    -------
-    (N, …) float32, each value 0 or 1.
     """
     return (noise.uniform(*x.shape) < x).to(x.dtype)
 
 
 def shift(x: Tensor, noise: Noise, *, pixels: int = 2) -> Tensor:
-    """Move each picture by a random number of pixels, at most `pixels` each way; what comes in at the edge is black.
-
-    Parameters
-    ----------
-    x : (B, C, H, W)
-    noise : Noise
-    pixels : int
-
-    Returns
-    -------
-    (B, C, H, W)
-    """
+    """Move each picture x (B, C, H, W) by a random number of pixels, at most `pixels` each way; black comes in at the edge."""
     B, _, H, W = x.shape
     corner = noise.integers(2 * pixels + 1, B, 2).to(x.device)  # row and column of the window in the padded picture
     rows = corner[:, :1] + torch.arange(H, device=x.device)  # (B, H)
@@ -65,17 +44,10 @@ def disturb(x: Tensor, noise: Noise, *, pixels: int = 2, colour: float = 0.2, mi
     ----------
     x : (B, C, H, W)
         Pixels in [0, 1]; the result may leave that range.
-    noise : Noise
-    pixels : int
-        Largest move each way.
     colour : float
         Each colour's distance from white is multiplied by a number within so much of 1: white stays white.
     mirror : bool
         False for pictures in which left and right matter, such as letters.
-
-    Returns
-    -------
-    (B, C, H, W)
 
     Source: Zhao et al. 2020, §3.2.
     """

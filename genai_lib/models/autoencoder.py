@@ -10,15 +10,7 @@ from torch import Tensor, nn
 
 
 class Autoencoder(nn.Module):
-    """A deterministic code: `encode` to z, `decode` to the logits of the pixels.
-
-    Parameters
-    ----------
-    encoder : nn.Module
-        (B, C, H, W) → (B, Z).
-    decoder : nn.Module
-        (B, Z) → (B, C, H, W) logits.
-    """
+    """A deterministic code: `encoder` (B, C, H, W) → (B, Z), `decoder` (B, Z) → (B, C, H, W), the logits of the pixels."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()

@@ -78,14 +78,7 @@ class Discriminator(nn.Module):
 
 
 class GAN(nn.Module):
-    """The two players of the game, side by side; neither is called by the other.
-
-    Parameters
-    ----------
-    generator : Generator
-    discriminator : Discriminator
-        (B, C, H, W) in [−1, 1] → (B,) logits.
-    """
+    """The two players of the game, side by side; neither is called by the other."""
 
     def __init__(self, generator: Generator, discriminator: Discriminator) -> None:
         super().__init__()

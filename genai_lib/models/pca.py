@@ -16,15 +16,7 @@ from torch import Tensor, nn
 
 
 class PCA(nn.Module):
-    """Mean and leading directions of a set of pictures; call `fit` first.
-
-    Parameters
-    ----------
-    dimensions : int
-        D.
-    shape : tuple of int
-        Shape of one picture.
-    """
+    """Mean and D = `dimensions` leading directions of a set of pictures, each of this `shape`; call `fit` first."""
 
     mean: Tensor
     directions: Tensor

@@ -19,18 +19,9 @@ from genai_lib.noise import Noise
 
 
 def reparameterise(mu: Tensor, logvar: Tensor, noise: Noise) -> Tensor:
-    """Draw z ~ N(mu, e^logvar) as mu + σ·ε with ε ~ N(0, I), so that gradients reach mu and logvar (§2.4 of the paper).
+    """Draw z ~ N(mu, e^logvar) as mu + σ·ε with ε ~ N(0, I), so that gradients reach mu and logvar; all are (B, Z).
 
-    Parameters
-    ----------
-    mu, logvar : (B, Z)
-        Mean and log-variance.
-    noise : Noise
-        Draws ε.
-
-    Returns
-    -------
-    (B, Z)
+    Source: Kingma & Welling 2014, §2.4.
     """
     return mu + (0.5 * logvar).exp() * noise.normal(*mu.shape)
 

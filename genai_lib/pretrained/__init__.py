@@ -51,25 +51,10 @@ def card(name: str, *, folder: Path | str = FOLDER) -> dict[str, Any]:
 
 
 def load(name: str, *, device: torch.device | str = "cpu", folder: Path | str = FOLDER) -> Any:
-    """Load a recipe's product with its weights, in evaluation mode and with gradients off.
+    """Load a recipe's model, of a GAN the generator, with its weights, in evaluation mode and with gradients off.
 
-    Parameters
-    ----------
-    name : str
-        One of `names()`, e.g. ``"vae-conv"``.
-    device : torch.device or str
-    folder : path
-        Where weights and card lie; your own runs load through the same door.
-
-    Returns
-    -------
-    nn.Module
-        For a GAN the generator, else the model.
-
-    Raises
-    ------
-    WeightsError
-        For an unknown name, missing or damaged weights.
+    `name` is one of `names()`, e.g. ``"vae-conv"``. In `folder` lie weights and card: your own runs load through the same
+    door. Raises WeightsError for an unknown name, missing or damaged weights.
     """
     about = card(name, folder=folder)
     if about["sha256"] is None:  # nothing was kept, since fitting takes no longer than reading

@@ -75,21 +75,14 @@ class Flipbook(anywidget.AnyWidget):
         cls, draw: Callable[[Any], Any], values: Iterable[Any], *, name: str, label: Callable[[Any], str] = str,
         alt: Callable[[Any], str], page: int = 0, dpi: int = 90,
     ) -> Flipbook:  # fmt: skip
-        """Draw the figure of each value and bind the book.
+        """Draw the figure of each value, with `dpi` pixels an inch, and bind the book; `name` and `page` are `Flipbook`'s.
 
         Parameters
         ----------
         draw : callable
             value → a matplotlib figure or axes. The figure is closed when its picture is made.
-        values : iterable
-        name : str
-            What the slider moves.
         label, alt : callable
             value → what the slider says; value → what the picture shows, in words.
-        page : int
-            Where it starts.
-        dpi : int
-            Pixels an inch.
         """
         import matplotlib.pyplot as plt
 

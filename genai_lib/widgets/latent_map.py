@@ -96,10 +96,8 @@ class LatentMap(anywidget.AnyWidget):
             Class of each picture, 0–9: a point is drawn as its digit.
         max_points : int
             At most this many points. A thousand take 5 kB.
-        z : (z₁, z₂)
-            Where the point starts.
-        extent : float
-            The plane shows −extent … extent. Points beyond it are kept in the data and not drawn.
+        z, extent
+            As in `LatentMap`. Points beyond the extent are kept in the data and not drawn.
 
         Raises
         ------
