@@ -274,7 +274,8 @@ class Trainer:
             callback.load_state_dict(saved)
         torch.set_rng_state(state["random"]["cpu"])
         if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["random"]["cuda"])
+            kept = state["random"]["cuda"][: torch.cuda.device_count()]  # another machine may have had more GPUs, or fewer
+            torch.cuda.set_rng_state_all(kept)
         self.step, self.history = state["step"], state["history"]
         self._sums = {name: total.to(self.device) for name, total in state["sums"].items()}
         return True

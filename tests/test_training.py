@@ -193,6 +193,21 @@ def test_a_missing_random_state_is_an_error(tmp_path):
         trainer(str(tmp_path)).run(14)
 
 
+@pytest.mark.parametrize("before, after", [(8, 1), (1, 8), (3, 3), (0, 2), (2, 0)])
+def test_a_run_goes_on_where_there_are_more_or_fewer_gpus(tmp_path, monkeypatch, before, after):
+    restored = []
+    first, second = trainer(str(tmp_path)), trainer(str(tmp_path))  # the weights stay on the processor
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: before > 0)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [torch.tensor([i], dtype=torch.uint8) for i in range(before)])
+    first.run(7)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: after > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: after)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", lambda states: restored.extend(state.item() for state in states))
+    assert second.resume()
+    assert second.step == 7
+    assert restored == list(range(min(before, after)))
+
+
 def test_ctrl_c_ends_after_the_step_and_saves(tmp_path):
     class Interrupt(Callback):
         def after_step(self, trainer: Trainer) -> None:
