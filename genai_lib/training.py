@@ -152,7 +152,7 @@ class Trainer:
         """Play until `steps` steps are done in all, from a checkpoint if there is one; returns `history`.
 
         Ctrl-C (or a notebook's stop button) ends the run after the step in progress, with a checkpoint if there is a
-        `folder`.
+        `folder`. Several processes stop after the same step, whichever of them it reaches first.
         """
         if self.step == 0:
             self.resume()
@@ -177,9 +177,11 @@ class Trainer:
             self._log(bar)
         for callback in self.callbacks:
             callback.after_step(self)
-        if self.folder and (self.step % self.save_every == 0 or self.step == steps or interrupted):
+        stop = self._any(bool(interrupted))
+        if self.folder and (self.step % self.save_every == 0 or self.step == steps or stop):
             self.save()
-        if interrupted:
+        if stop:
+            self.accelerator.wait_for_everyone()  # torchrun ends the others as soon as one has ended: not before it is saved
             where = f"saved in {self.folder.path}: run again to go on" if self.folder else "no folder, nothing saved"
             raise KeyboardInterrupt(f"stopped after step {self.step} of {steps} ({where})")
 
@@ -228,6 +230,12 @@ class Trainer:
             joint = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), reduction="mean")
             for g, mean in zip(gradients, joint.split([g.numel() for g in gradients]), strict=True):
                 g.copy_(mean.view_as(g))
+
+    def _any(self, mine: bool) -> bool:
+        """Whether it is so in any of the processes."""
+        if self.accelerator.num_processes == 1:
+            return mine
+        return bool(self.accelerator.reduce(torch.tensor([float(mine)], device=self.device)).item())
 
     # ------------------------------------------------------------ what is kept
 
