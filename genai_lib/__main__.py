@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from genai_lib import pretrained, recipes, setup
+from genai_lib import pretrained, progress, recipes, setup
 from genai_lib.callbacks import Samples, TensorBoard
 from genai_lib.checkpoint import CheckpointError
 from genai_lib.data import DataError
@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {reason}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"\n{stop or 'stopped'}", file=sys.stderr)
+        if progress.speaks():
+            print(f"\n{str(stop) or 'stopped'}", file=sys.stderr)
         return 130
     return 0
 
@@ -102,7 +103,8 @@ def _train(options: argparse.Namespace) -> None:
 
     first = accelerator().is_main_process  # of several processes one speaks, measures and writes
     if first:
-        print(f"{options.recipe}, {options.version} version, seed {options.seed}; checkpoints, logs, pictures go to {folder}")
+        kept = "checkpoints, logs, pictures" if recipe.fit is None else "weights (a fit has no checkpoints)"
+        print(f"{options.recipe}, {options.version} version, seed {options.seed}; {kept} go to {folder}")
     run = recipes.run(
         options.recipe, options.version, seed=options.seed, folder=folder / "checkpoints",
         callbacks=callbacks, save_every=options.save_every, **changes,

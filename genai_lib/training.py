@@ -10,7 +10,6 @@ The loop knows no model. Device, several processes and gradient reduction come f
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import warnings
@@ -27,7 +26,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
-from genai_lib import checkpoint
+from genai_lib import checkpoint, progress
 from genai_lib.data.batches import Batches
 from genai_lib.noise import Noise
 
@@ -158,8 +157,7 @@ class Trainer:
             self.resume()
         for player in self.players:
             player.module.train()
-        quiet = bool(os.environ.get("TQDM_DISABLE")) or not self.accelerator.is_main_process
-        bar = tqdm(total=steps, initial=self.step, unit="step", disable=quiet)
+        bar = progress.bar(steps, "step", initial=self.step)
         try:
             with bar, _postponed_interrupt() as interrupted:
                 while self.step < steps:

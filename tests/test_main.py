@@ -307,6 +307,32 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
     assert digest(tmp_path / "cut" / "vae-mlp.safetensors") == digest(tmp_path / "whole" / "vae-mlp.safetensors")
 
 
+@pytest.mark.parametrize("name", ["mixture", "ngram"])
+def test_an_interrupted_fit_promises_and_keeps_nothing(name, tmp_path, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("genai_lib.models.ngram.NGram.fit", interrupted)
+    monkeypatch.setattr("genai_lib.models.mixture.climb", interrupted)
+    assert train(name, tmp_path / "run", epochs=2) == 130
+    said = capsys.readouterr()
+    assert said.out == f"{name}, minute version, seed 0; weights (a fit has no checkpoints) go to {tmp_path / 'run'}\n"
+    assert said.err == "\nstopped in the middle of a fit, which has no checkpoints: nothing is saved\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_process_says_that_a_run_was_stopped(capsys, monkeypatch):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "_list", interrupted)
+    assert main(["list"]) == 130
+    assert capsys.readouterr().err == "\nstopped\n"
+    monkeypatch.setenv("RANK", "1")
+    assert main(["list"]) == 130
+    assert capsys.readouterr().err == ""
+
+
 def test_a_finished_run_is_only_measured_again(tmp_path, monkeypatch):
     assert train("autoencoder", tmp_path) == 0
     before = digest(tmp_path / "autoencoder.safetensors")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import random
@@ -13,6 +14,7 @@ import torch
 from small_game import fingerprint, game, trainer
 from torch import nn
 
+from genai_lib import progress
 from genai_lib.checkpoint import CheckpointError
 from genai_lib.data import Batches
 from genai_lib.data.toys import ring
@@ -221,6 +223,20 @@ def test_ctrl_c_ends_after_the_step_and_saves(tmp_path):
         run.run(100)
     assert [f.name for f in run.folder.files()] == ["step_00000005.safetensors"]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_bar_shows_the_losses_so_far(capsys, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    monkeypatch.setattr(progress, "tqdm", functools.partial(progress.tqdm, mininterval=0))  # every update is drawn
+    run = trainer(None, log_every=5)
+    run.run(17)
+    lines = capsys.readouterr().err.split("\r")
+    names = [name for name in run.history if name != "step"]
+    assert len(names) == 3  # two losses, and the norm of the gradient that is clipped
+    for row, step in enumerate(run.history["step"][:-1]):
+        (line,) = [line for line in lines if f" {step + 1:.0f}/17 " in line]  # it is drawn with the next step
+        assert ", ".join(f"{name}={run.history[name][row]:.4g}" for name in names) in line
+    assert ", ".join(f"{name}={run.history[name][-1]:.4g}" for name in names) in lines[-1]  # and it stays
 
 
 def test_bad_arguments_and_bad_numbers_are_named():

@@ -197,7 +197,10 @@ def run_recipe(
     if recipe.fit is not None:
         x = recipe.data(torch.device("cpu"))[0]
         start = time.perf_counter()
-        rise = recipe.fit(model, x, Noise(seed), int(effort.epochs))
+        try:
+            rise = recipe.fit(model, x, Noise(seed), int(effort.epochs))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("stopped in the middle of a fit, which has no checkpoints: nothing is saved") from None
         record = {"step": [float(i) for i in range(len(rise))], "log-likelihood": rise}
         return Run(recipe, effort, model, model, record, time.perf_counter() - start)
     history: dict[str, list[float]] = {}
