@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
-    except (CheckpointError, DataError, ExportError, WeightsError, ValueError, OSError) as error:
+    except (CheckpointError, DataError, ExportError, FloatingPointError, WeightsError, ValueError, OSError) as error:
         reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
         print(f"error: {reason}", file=sys.stderr)
         return 2
@@ -86,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace) -> None:
+    if options.save_every < 1:
+        raise ValueError(f"--save-every must be 1 step or more, got {options.save_every}")
     folder = options.folder or Path("runs") / f"{options.recipe}-{options.version}-{options.seed}"
     changes = {k: v for k in ("epochs", "precision") if (v := getattr(options, k)) is not None}
     recipe = recipes.get(options.recipe)

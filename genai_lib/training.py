@@ -131,6 +131,8 @@ class Trainer:
         names = [p.name for p in players]
         if not players or len(set(names)) < len(names):
             raise ValueError(f"a game needs players with different names, got {names}")
+        if save_every < 1 or log_every < 1:
+            raise ValueError(f"save_every and log_every must be 1 step or more, got {save_every} and {log_every}")
         self.accelerator = accelerator()
         self.device = self.accelerator.device
         self.players, self.seed, self.callbacks = list(players), seed, list(callbacks)
@@ -265,11 +267,24 @@ class Trainer:
         state = self.folder.newest() if self.folder else None
         if state is None:
             return False
-        if state["run"] != self._run():
-            raise checkpoint.CheckpointError(
-                f"the checkpoints in {self.folder.path} are of another run: {state['run']}, not {self._run()}. "  # type: ignore[union-attr]
-                "Choose another folder, or delete that one."
-            )
+        fault = ""
+        cause: Exception | None = None
+        try:
+            if state["run"] != self._run():
+                fault = f"are of another run: {state['run']}, not {self._run()}"
+            else:
+                self._take_up(state)
+        except KeyError as error:
+            fault, cause = f"lack {error}: another version of this library wrote them", error
+        except (RuntimeError, ValueError) as error:  # weights or moments of other names or shapes
+            fault, cause = "are of another model, or another optimiser moved it", error
+        if fault:
+            where = self.folder.path  # type: ignore[union-attr]
+            message = f"the checkpoints in {where} {fault}. Choose another folder, or delete that one."
+            raise checkpoint.CheckpointError(message) from cause
+        return True
+
+    def _take_up(self, state: dict[str, Any]) -> None:
         for player in self.players:
             saved = state["players"][player.name]
             player.module.load_state_dict(saved["module"])
@@ -284,7 +299,6 @@ class Trainer:
             torch.cuda.set_rng_state_all(kept)
         self.step, self.history = state["step"], state["history"]
         self._sums = {name: total.to(self.device) for name, total in state["sums"].items()}
-        return True
 
     def _run(self) -> dict[str, Any]:
         """What must be equal for a run to go on from a checkpoint."""

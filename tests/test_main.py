@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 import genai_lib.__main__ as command_line
-from genai_lib import Noise, data, pretrained, recipes
+from genai_lib import Noise, checkpoint, data, pretrained, recipes
 from genai_lib.__main__ import main
 from genai_lib.data.pictures import tile
 from genai_lib.recipes import RECIPES
@@ -403,11 +403,49 @@ def test_wrong_arguments(arguments, names, capsys):
         assert all(name in said for name in names)
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "gan-mlp"])
-@pytest.mark.parametrize("epochs", ["0", "0.0001", "-1"])
-def test_too_few_epochs_is_an_error(name, epochs, capsys, tmp_path):
-    said = refused(capsys, "train", name, f"--epochs={epochs}", "--precision", "fp32", "--folder", str(tmp_path))
-    assert said.splitlines()[-1].startswith(f"error: epochs={float(epochs)} makes no step")
+@pytest.mark.parametrize("name, fault", [
+    ("autoencoder", "makes no step: an epoch has 234 steps"),
+    ("gan-mlp", "makes no step: an epoch has 937 steps"),
+    *((name, f"makes no round: {name} is fitted in whole rounds, 1 or more") for name in ("mixture", "hmm", "ngram")),
+])  # fmt: skip
+def test_too_few_epochs_is_an_error(name, fault, capsys, tmp_path):
+    for epochs in ("0", "-1", "nan", "inf", "-inf"):
+        said = refused(capsys, "train", name, f"--epochs={epochs}", "--folder", str(tmp_path))
+        assert said == f"error: epochs must be a finite number above 0, got {float(epochs)}\n"
+    said = refused(capsys, "train", name, "--epochs=0.0001", "--folder", str(tmp_path))
+    assert said == f"error: epochs=0.0001 {fault}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "mixture"])
+@pytest.mark.parametrize("steps", ["0", "-5"])
+def test_checkpoints_lie_a_step_apart_or_more(name, steps, capsys, tmp_path):
+    said = refused(capsys, "train", name, f"--save-every={steps}", "--folder", str(tmp_path))
+    assert said == f"error: --save-every must be 1 step or more, got {steps}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_no_number_is_told_in_a_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("genai_lib.recipes.simple.bernoulli_nll", lambda logits, x: logits.sum(dim=(1, 2, 3)) / 0)
+    said = refused(capsys, "train", "autoencoder", "--epochs=0.05", "--precision", "fp32", "--folder", str(tmp_path))
+    assert said == (
+        "error: autoencoder/loss is not a finite number after step 12. Lower the learning rate, or clip the gradient.\n"
+    )
+
+
+def test_checkpoints_of_another_model_or_version_are_told_in_a_line(capsys, tmp_path, monkeypatch):
+    assert train("autoencoder", tmp_path) == 0
+    (path,) = (tmp_path / "checkpoints").iterdir()
+    whole = checkpoint.load(path)
+    other = {"autoencoder": {**whole["players"]["autoencoder"], "module": {}}}
+    for state, fault in (
+        ({**whole, "players": other}, "are of another model, or another optimiser moved it"),
+        ({part: whole[part] for part in whole if part != "random"}, "lack 'random': another version of this library wrote them"),
+    ):
+        checkpoint.save(state, path)
+        said = refused(capsys, "train", "autoencoder", "--epochs=0.05", "--precision", "fp32", "--folder", str(tmp_path))
+        where = tmp_path / "checkpoints"
+        assert said == f"error: the checkpoints in {where} {fault}. Choose another folder, or delete that one.\n"
 
 
 def test_weights_that_are_not_there(tmp_path, capsys):

@@ -191,8 +191,24 @@ def test_a_missing_random_state_is_an_error(tmp_path):
     state = checkpoint.load(file)
     del state["random"]
     checkpoint.save(state, file)
-    with pytest.raises(KeyError, match="random"):
+    with pytest.raises(CheckpointError) as error:
         trainer(str(tmp_path)).run(14)
+    assert str(error.value) == (
+        f"the checkpoints in {tmp_path} lack 'random': another version of this library wrote them. "
+        "Choose another folder, or delete that one."
+    )
+
+
+@pytest.mark.parametrize("fault", ["model", "optimiser"])
+def test_a_checkpoint_of_another_model_is_refused(tmp_path, fault):
+    player, batches = line_player()
+    Trainer([player], batches, folder=tmp_path).run(2)
+    if fault == "model":
+        player.module = nn.Linear(1, 2)
+    else:
+        player.optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
+    with pytest.raises(CheckpointError, match="are of another model, or another optimiser moved it. Choose another folder, or"):
+        Trainer([player], batches, folder=tmp_path).run(4)
 
 
 @pytest.mark.parametrize("before, after", [(8, 1), (1, 8), (3, 3), (0, 2), (2, 0)])
@@ -245,6 +261,10 @@ def test_bad_arguments_and_bad_numbers_are_named():
         Trainer([player, player], batches)
     with pytest.raises(ValueError, match="precision must be 'fp32' or 'bf16', got 'int8'"):
         Trainer([player], batches, precision="int8")
+    for counts in ({"save_every": 0}, {"log_every": 0}, {"save_every": -3}):
+        given = " and ".join(str({"save_every": 500, "log_every": 20, **counts}[name]) for name in ("save_every", "log_every"))
+        with pytest.raises(ValueError, match=f"^save_every and log_every must be 1 step or more, got {given}$"):
+            Trainer([player], batches, **counts)
     with pytest.raises(ValueError, match="this Trainer has no folder to save in"):
         Trainer([player], batches).save()
     player.optimizer.param_groups[0]["lr"] = 1e6

@@ -6,6 +6,7 @@ with the package. Both are the same code with another `Effort`. The recipes them
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -192,9 +193,13 @@ def run_recipe(
     """
     alone = {"then": None} if "epochs" in changes else {}  # other epochs than the recipe's: one stage of them
     effort = replace(recipe.effort(version), **alone, **changes)  # type: ignore[arg-type]
+    if not 0 < effort.epochs < math.inf:
+        raise ValueError(f"epochs must be a finite number above 0, got {effort.epochs}")
     torch.manual_seed(seed)
     model = recipe.build()
     if recipe.fit is not None:
+        if effort.epochs < 1:
+            raise ValueError(f"epochs={effort.epochs} makes no round: {recipe.name} is fitted in whole rounds, 1 or more")
         x = recipe.data(torch.device("cpu"))[0]
         start = time.perf_counter()
         try:

@@ -15,8 +15,8 @@ FILES = sorted(LIBRARY.rglob("*.py"))
 
 # Lowest first. Files of one floor may import each other (models/vae.py uses models/gaussian.py), never in a circle.
 FLOORS = ["noise", "progress", "data", "models", "objectives", "optimisers", "checkpoint", "training", "callbacks",
-          "metrics", "ledger", "games", "recipes", "speed", "pretrained", "sweep", "export", "compression", "studio", "plotting",
-          "widgets", "__main__"]
+          "metrics", "ledger", "games", "recipes", "speed", "pretrained", "sweep", "export", "compression", "studio",
+          "plotting", "widgets", "__main__"]
 HEIGHT = {floor: height for height, floor in enumerate(FLOORS)}
 
 

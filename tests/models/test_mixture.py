@@ -171,7 +171,8 @@ def test_a_long_climb_shows_the_likelihood_so_far(capsys, monkeypatch):
     climb(lambda: (torch.full((3,), next(rises)), None), lambda _: None, steps=9, tolerance=1.0)
     assert asked == [(9, "round", 1.0)]  # what takes a second is long
     said = capsys.readouterr().err
-    assert re.findall(r"(\d+/\d+) [^\r]*log-likelihood=(\S+)\]", said)[:3] == [("1/9", "-64"), ("2/9", "-16"), ("3/9", "-4.125")]
+    rounds = re.findall(r"(\d+/\d+) [^\r]*log-likelihood=(\S+)\]", said)
+    assert rounds[:3] == [("1/9", "-64"), ("2/9", "-16"), ("3/9", "-4.125")]
     assert re.search(r"4/4 .*log-likelihood=-4\]\n$", said)  # it ended before the ninth round, and the bar is full
 
 
