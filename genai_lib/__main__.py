@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,6 +23,7 @@ from genai_lib.speed import step_cost
 from genai_lib.training import Callback, accelerator
 
 MOST = 10_000  # pictures, characters or quarter notes at once
+ENDINGS = {"pictures": ".png", "text": ".txt", "music": ".mid"}  # of the file that samples go into
 SECONDS = 4.0  # of training that `bench` times in each precision
 
 
@@ -55,14 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--folder", type=Path, help="default: runs/RECIPE-VERSION-SEED; if it holds this run, the run goes on")
     train.add_argument("--save-every", type=int, default=500, metavar="STEPS")
 
-    sample = commands.add_parser("sample", help="draw pictures from a recipe's weights into a PNG, write text, or compose")
+    sample = commands.add_parser("sample", help="draw pictures from a recipe's weights, write text or levels, or compose")
     sample.set_defaults(command=_sample)
     sample.add_argument("recipe", nargs="?", choices=list(recipes.RECIPES), metavar="recipe", help="a recipe with weights")
     sample.add_argument("--from", type=Path, dest="file", metavar="FILE.onnx", help="an exported model, instead of a recipe")
     sample.add_argument("--weights", type=Path, default=pretrained.FOLDER, help="a recipe's; default: the shipped ones")
-    sample.add_argument("-n", type=int, default=64, help=f"pictures, characters or quarter notes, at most {MOST:,}")
+    sample.add_argument("-n", type=int, default=64, help=f"pictures, characters, poems, levels or quarter notes, at most {MOST:,}")
     sample.add_argument("--seed", type=int, default=0)
-    sample.add_argument("--out", type=Path, default=Path("samples.png"), help="of pictures; for music .mid; text is printed")
+    sample.add_argument("--out", type=Path, metavar="FILE", help="pictures .png, music .mid (default: samples.*), text and levels .txt (default: printed)")
 
     evaluate = commands.add_parser("evaluate", help="measure a recipe's weights and hold them to their card")
     evaluate.set_defaults(command=_evaluate)
@@ -118,7 +120,7 @@ def _train(options: argparse.Namespace) -> None:
     print(f"trained in {run.seconds:.0f} s; measuring on the test set …")
     card = pretrained.save(run, version=options.version, seed=options.seed, folder=folder)
     _print_figures(card["figures"])
-    print(f"weights: {folder / options.recipe}.safetensors")
+    print(f"weights: {folder / options.recipe}.safetensors" if recipe.keep else f"card: {folder / options.recipe}.json")
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -127,20 +129,38 @@ def _sample(options: argparse.Namespace) -> None:
     if (options.recipe is None) == (options.file is None):
         raise ValueError(f"give either a recipe ({', '.join(recipes.RECIPES)}) or --from FILE.onnx")
     noise = Noise(options.seed)
+    drawn: Any
     if options.file is not None:
         drawn = draw(options.file, options.n, noise)
-        print(drawn if isinstance(drawn, str) else save_png(torch.from_numpy(drawn), options.out))
+        kind = "text" if isinstance(drawn, str) else "pictures"
+        place, drawn = _place(options.out, kind), drawn if kind == "text" else torch.from_numpy(drawn)
+    else:
+        recipe = recipes.get(options.recipe)
+        kind = "text" if recipe.text else "music" if recipe.music else "pictures"
+        place, model = _place(options.out, kind), pretrained.load(options.recipe, folder=options.weights)
+        if kind == "pictures" and not hasattr(model, "sample"):
+            raise ValueError(f"{options.recipe} is no generative model: it has no way to draw samples")
+        drawn = (recipe.text or recipe.music or type(model).sample)(model, options.n, noise)
+    if place is None:
+        print(drawn)
         return
-    model, recipe = pretrained.load(options.recipe, folder=options.weights), recipes.get(options.recipe)
-    if recipe.text is not None:
-        print(recipe.text(model, options.n, noise))
-        return
-    if recipe.music is not None:
-        print(save_midi(recipe.music(model, options.n, noise), options.out.with_suffix(".mid"), steps=2))
-        return
-    if not hasattr(model, "sample"):
-        raise ValueError(f"{options.recipe} is no generative model: it has no way to draw samples")
-    print(save_png(model.sample(options.n, noise), options.out))
+    if kind == "text":
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(f"{drawn}\n", encoding="utf-8")
+    elif kind == "music":
+        save_midi(drawn, place, steps=2)
+    else:
+        save_png(drawn, place)
+    print(place)
+
+
+def _place(out: Path | None, kind: str) -> Path | None:
+    """The file that samples of a kind go into, or None: the screen."""
+    if out is None:
+        return None if kind == "text" else Path(f"samples{ENDINGS[kind]}")
+    if out.suffix.lower() != ENDINGS[kind]:
+        raise ValueError(f"--out must end in {ENDINGS[kind]} for {kind}, got {out}")
+    return out
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -458,7 +458,7 @@ def test_a_run_without_a_step_is_refused(name):
     for epochs in (0, -1, math.nan, math.inf):
         with pytest.raises(ValueError, match=f"^epochs must be a finite number above 0, got {epochs}$"):
             recipes.run(name, epochs=epochs)
-    with pytest.raises(ValueError, match="^epochs=1e-06 makes no step: an epoch has "):
+    with pytest.raises(ValueError, match=r"^epochs=1e-06 makes no step: an epoch has "):
         recipes.run(name, epochs=1e-6)
 
 

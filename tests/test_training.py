@@ -207,7 +207,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path, fault):
         player.module = nn.Linear(1, 2)
     else:
         player.optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
-    with pytest.raises(CheckpointError, match="are of another model, or another optimiser moved it. Choose another folder, or"):
+    with pytest.raises(CheckpointError, match=r"are of another model, or another optimiser moved it\. Choose another folder"):
         Trainer([player], batches, folder=tmp_path).run(4)
 
 
