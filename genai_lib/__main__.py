@@ -28,10 +28,10 @@ SECONDS = 4.0  # of training that `bench` times in each precision
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 2 wrong argument or damaged file, 130 stopped by Ctrl-C."""
+    """Run one command; returns the status: 0 done, 1 a figure is off, 2 wrong argument or damaged file, 130 Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
-        options.command(options)
+        return options.command(options) or 0
     except (CheckpointError, DataError, ExportError, FloatingPointError, WeightsError, ValueError, OSError) as error:
         reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
         print(f"error: {reason}", file=sys.stderr)
@@ -40,7 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if progress.speaks():
             print(f"\n{str(stop) or 'stopped'}", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,15 +61,15 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("recipe", nargs="?", choices=list(recipes.RECIPES), metavar="recipe", help="a recipe with weights")
     sample.add_argument("--from", type=Path, dest="file", metavar="FILE.onnx", help="an exported model, instead of a recipe")
     sample.add_argument("--weights", type=Path, default=pretrained.FOLDER, help="a recipe's; default: the shipped ones")
-    sample.add_argument("-n", type=int, default=64, help=f"pictures, characters, poems, levels or quarter notes, at most {MOST:,}")
+    sample.add_argument("-n", type=int, default=64, help=f"pictures, characters, levels or quarter notes, at most {MOST:,}")
     sample.add_argument("--seed", type=int, default=0)
-    sample.add_argument("--out", type=Path, metavar="FILE", help="pictures .png, music .mid (default: samples.*), text and levels .txt (default: printed)")
+    sample.add_argument("--out", type=Path, metavar="FILE", help=".png, .mid, or .txt; without it, text is printed")
 
-    evaluate = commands.add_parser("evaluate", help="measure a recipe's weights and hold them to their card")
+    evaluate = commands.add_parser("evaluate", help="measure a recipe's weights; status 1 if they are off their card")
     evaluate.set_defaults(command=_evaluate)
     evaluate.add_argument("recipe", choices=list(recipes.RECIPES), metavar="recipe", help="a recipe with weights")
     evaluate.add_argument("--weights", type=Path, default=pretrained.FOLDER, help="their folder; default: the shipped ones")
-    evaluate.add_argument("--write", action="store_true", help="write the figures on the card")
+    evaluate.add_argument("--write", action="store_true", help="write the figures on the card instead")
 
     exporting = commands.add_parser("export", help="write a recipe's decoder, generator or GPT into one ONNX file")
     exporting.set_defaults(command=_export)
@@ -168,14 +167,19 @@ def _export(options: argparse.Namespace) -> None:
     print(f"{path}: {path.stat().st_size:,} bytes. Draw from it: python -m genai_lib sample --from {path}")
 
 
-def _evaluate(options: argparse.Namespace) -> None:
+def _evaluate(options: argparse.Namespace) -> int:
     before = pretrained.card(options.recipe, folder=options.weights)["figures"]
     model = pretrained.load(options.recipe, folder=options.weights)
     print("measuring on the test set …")
     if options.write:
         _print_figures(pretrained.measure_again(options.recipe, folder=options.weights)["figures"], before)
-    else:
-        _print_figures(pretrained.measure(options.recipe, model), before)
+        return 0
+    figures = pretrained.measure(options.recipe, model)
+    _print_figures(figures, before)
+    off = pretrained.off(figures, before)
+    for figure in off:
+        print(f"off: {figure}", file=sys.stderr)
+    return 1 if off else 0
 
 
 def _bench(options: argparse.Namespace) -> None:

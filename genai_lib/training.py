@@ -264,24 +264,16 @@ class Trainer:
 
     def resume(self) -> bool:
         """Take up the newest sound checkpoint of `folder`; False if there is none."""
-        state = self.folder.newest() if self.folder else None
-        if state is None:
+        if self.folder is None or (state := self.folder.newest()) is None:
             return False
-        fault = ""
-        cause: Exception | None = None
+        where, remedy = f"the checkpoints in {self.folder.path}", "Choose another folder, or delete that one."
+        if state["run"] != self._run():
+            raise checkpoint.CheckpointError(f"{where} are of another run: {state['run']}, not {self._run()}. {remedy}")
         try:
-            if state["run"] != self._run():
-                fault = f"are of another run: {state['run']}, not {self._run()}"
-            else:
-                self._take_up(state)
-        except KeyError as error:
-            fault, cause = f"lack {error}: another version of this library wrote them", error
-        except (RuntimeError, ValueError) as error:  # weights or moments of other names or shapes
-            fault, cause = "are of another model, or another optimiser moved it", error
-        if fault:
-            where = self.folder.path  # type: ignore[union-attr]
-            message = f"the checkpoints in {where} {fault}. Choose another folder, or delete that one."
-            raise checkpoint.CheckpointError(message) from cause
+            self._take_up(state)
+        except (KeyError, RuntimeError, ValueError) as error:
+            fault = f"lack {error}" if isinstance(error, KeyError) else "are of another model or optimiser"
+            raise checkpoint.CheckpointError(f"{where} {fault}. {remedy}") from error
         return True
 
     def _take_up(self, state: dict[str, Any]) -> None:
