@@ -16,7 +16,7 @@ from genai_lib.checkpoint import CheckpointError
 from genai_lib.data import DataError
 from genai_lib.data.music import save_midi
 from genai_lib.data.pictures import save_png
-from genai_lib.export import ExportError, draw, export
+from genai_lib.export import OPSET, ExportError, draw, export
 from genai_lib.noise import Noise
 from genai_lib.pretrained import WeightsError
 from genai_lib.speed import step_cost
@@ -71,11 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--weights", type=Path, default=pretrained.FOLDER, help="their folder; default: the shipped ones")
     evaluate.add_argument("--write", action="store_true", help="write the figures on the card instead")
 
-    exporting = commands.add_parser("export", help="write a recipe's decoder, generator or GPT into one ONNX file")
+    exporting = commands.add_parser("export", help=f"write a decoder, generator or GPT into one ONNX file, opset {OPSET}")
     exporting.set_defaults(command=_export)
     exporting.add_argument("recipe", choices=list(recipes.RECIPES), metavar="recipe", help="a recipe with weights")
     exporting.add_argument("--weights", type=Path, default=pretrained.FOLDER, help="their folder; default: the shipped ones")
-    exporting.add_argument("--out", type=Path, metavar="FILE.onnx", help="default: RECIPE.onnx")
+    exporting.add_argument("--out", type=Path, metavar="FILE.onnx", help=f"of opset {OPSET}; default: RECIPE.onnx")
 
     bench = commands.add_parser("bench", help="measure how fast a recipe trains on this machine")
     bench.set_defaults(command=_bench)
