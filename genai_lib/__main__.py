@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--weights", type=Path, default=pretrained.FOLDER, help="a recipe's; default: the shipped ones")
     sample.add_argument("-n", type=int, default=64, help=f"pictures, characters, levels or quarter notes, at most {MOST:,}")
     sample.add_argument("--seed", type=int, default=0)
-    sample.add_argument("--out", type=Path, metavar="FILE", help=".png, .mid, or .txt; without it, text is printed")
+    sample.add_argument("--out", type=Path, metavar="FILE", help=".png, .mid or .txt; else samples.png or .mid, or the screen")
 
     evaluate = commands.add_parser("evaluate", help="measure a recipe's weights; status 1 if they are off their card")
     evaluate.set_defaults(command=_evaluate)

@@ -263,7 +263,10 @@ class Trainer:
         return self.folder.write(self._state(), self.step) if self.accelerator.is_main_process else None
 
     def resume(self) -> bool:
-        """Take up the newest sound checkpoint of `folder`; False if there is none."""
+        """Take up the newest sound checkpoint of `folder`; False if there is none.
+
+        Raises CheckpointError if all are damaged, or if it is of another run or model.
+        """
         if self.folder is None or (state := self.folder.newest()) is None:
             return False
         where, remedy = f"the checkpoints in {self.folder.path}", "Choose another folder, or delete that one."

@@ -190,6 +190,13 @@ def run_recipe(
     -------
     Run
         With model and product in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        No such version or precision, or epochs that make no step (no whole round of a fit), or endless ones.
+    CheckpointError
+        The checkpoints in the folder are damaged, of another run or of another model.
     """
     alone = {"then": None} if "epochs" in changes else {}  # other epochs than the recipe's: one stage of them
     effort = replace(recipe.effort(version), **alone, **changes)  # type: ignore[arg-type]
