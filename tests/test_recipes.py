@@ -456,8 +456,17 @@ def test_an_unknown_version_is_refused():
 
 @pytest.mark.parametrize("name", ["gan-mlp", "vae-mlp"])
 def test_a_run_without_a_step_is_refused(name):
-    with pytest.raises(ValueError, match="epochs=0 makes no step"):
-        recipes.run(name, epochs=0)
+    for epochs in (0, -1, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"^epochs must be a finite number above 0, got {epochs}$"):
+            recipes.run(name, epochs=epochs)
+    with pytest.raises(ValueError, match=r"^epochs=1e-06 makes no step: an epoch has "):
+        recipes.run(name, epochs=1e-6)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_fit_without_a_round_is_refused(name):
+    with pytest.raises(ValueError, match=f"^epochs=0.5 makes no round: {name} is fitted in whole rounds, 1 or more$"):
+        recipes.run(name, epochs=0.5)
 
 
 def test_another_precision_and_an_impossible_decay_are_refused():

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genai_lib import progress
 from genai_lib.models.pca import PCA
 from genai_lib.noise import Noise
 
@@ -26,17 +27,22 @@ def climb(
 
     `expect()`, the E step, returns the log-likelihoods (N,) in nats and the expectations of what is hidden, with which the
     evidence lower bound touches them. `maximise(expectations)`, the M step, sets the parameters to that bound's maximum, so
-    that the likelihood cannot fall. Returns the mean log-likelihood before each step, nats per example.
+    that the likelihood cannot fall. Returns the mean log-likelihood before each step, nats per example; a progress bar shows
+    it if the climb takes longer than a second.
 
     Source: Dempster, Laird & Rubin 1977, theorem 1.
     """
     history: list[float] = []
-    for _ in range(steps):
-        log_prob, expectations = expect()
-        history.append(log_prob.mean().item())
-        if len(history) > 1 and history[-1] - history[-2] < tolerance:
-            break
-        maximise(expectations)
+    with progress.bar(steps, "round", delay=1.0) as bar:
+        for _ in range(steps):
+            log_prob, expectations = expect()
+            history.append(log_prob.mean().item())
+            bar.set_postfix({"log-likelihood": f"{history[-1]:.6g}"}, refresh=False)
+            bar.update()
+            if len(history) > 1 and history[-1] - history[-2] < tolerance:
+                bar.total = bar.n  # it has arrived
+                break
+            maximise(expectations)
     return history
 
 
