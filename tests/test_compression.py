@@ -303,5 +303,32 @@ def test_the_cache_reads_every_token_once_and_without_it_all_are_read_again(monk
     model.tokens.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0].shape[1]))
     clock = iter([0, 9, 10, 11, 20, 29, 30, 34])
     monkeypatch.setattr(compression.time, "perf_counter", lambda: next(clock))
-    assert cache_row(model, repeats=1) == {"with cache": pytest.approx(1000 / 11), "without cache": pytest.approx(4000 / 11)}
-    assert read == 2 * [1] * 11 + 2 * list(range(1, 12))
+    found = cache_row(model, repeats=1)
+    assert list(found) == ["with cache", "without cache", "bytes", "same tokens"]
+    assert (found["with cache"], found["without cache"]) == (pytest.approx(1000 / 11), pytest.approx(4000 / 11))
+    kept, again = [1] * 11, list(range(1, 12))
+    assert read == 2 * kept + 2 * again + kept + again + [1]
+
+
+@pytest.mark.parametrize("context", [11, 29])
+def test_a_cache_costs_room_for_two_vectors_a_layer_and_token_and_changes_no_text(context):
+    found = cache_row(fresh(lambda: tiny_gpt(context)), repeats=1)
+    assert found["bytes"] == 4 * 2 * 2 * context * 12  # float32, keys and values, two layers, width 12
+    assert found["same tokens"] == 1
+
+
+def test_a_cache_that_forgets_is_found_out(monkeypatch):
+    """Wiped once 40 tokens are read: up to there the texts are the same, and not all of the way."""
+    model, step = fresh(lambda: tiny_gpt(60)), GPT.step
+    for p in model.parameters():
+        p.mul_(40)  # a model with a will: what it has read matters
+
+    def forgetting(self, tokens, state):
+        if state is not None and state.read == 40:
+            state.pairs.zero_()
+        return step(self, tokens, state)
+
+    monkeypatch.setattr(GPT, "step", forgetting)
+    same = 60 * cache_row(model, repeats=1)["same tokens"]
+    assert 40 <= round(same) < 60
+    assert same == pytest.approx(round(same))  # of the 60 that were written: the prompt does not count
