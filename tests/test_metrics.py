@@ -19,6 +19,7 @@ from genai_lib.models.vae import mlp_vae
 from genai_lib.objectives import elbo, iwae_bound
 
 SEEDS = pytest.mark.parametrize("seed", range(20))
+DTYPES = st.sampled_from([torch.bfloat16, torch.float32, torch.float64])
 
 
 class AsItIs(nn.Module):
@@ -147,12 +148,23 @@ def test_kid_of_single_pictures_is_refused(m, n):
     assert str(error.value) == f"KID needs at least two pictures on each side, got {m} and {n}"
 
 
+@given(m=st.sampled_from([11, 53]), n=st.sampled_from([13, 47]), seed=st.integers(0, 100), dtype=DTYPES)
+def test_sets_are_compared_in_float64_whatever_their_features_come_in(m, n, seed, dtype):
+    """The same numbers in another type score the same; and a change far below float32's digits shows."""
+    a, b = (50 + features(2 * seed + i, size).to(dtype) for i, size in enumerate((m, n)))
+    moved = a.double() + 1e-9 * features(seed, m)
+    for metric in (metrics.fid, metrics.kid, lambda a, b: metrics.vendi_score(a)):
+        assert metric(a, b) == metric(a.double(), b.double()) != metric(moved, b.double())
+    for metric in (metrics.precision_recall, metrics.density_coverage):  # they count
+        assert metric(a, b) == metric(a.double(), b.double())
+
+
 # ---------------------------------------------------------------- bounds, accuracy, entropy, PSNR
 
 
-@given(n=st.integers(1, 31), batch_size=st.integers(1, 37))
-def test_in_batches_changes_nothing(n, batch_size):
-    x = Noise(0).normal(n, 3).requires_grad_()
+@given(n=st.integers(1, 31), batch_size=st.integers(1, 37), dtype=DTYPES)
+def test_in_batches_changes_nothing(n, batch_size, dtype):
+    x = Noise(0).normal(n, 3).to(dtype).requires_grad_()
     seen = []
 
     def double(rows):
@@ -161,6 +173,7 @@ def test_in_batches_changes_nothing(n, batch_size):
 
     joined = metrics.in_batches(double, x, batch_size=batch_size)
     assert torch.equal(joined, 2 * x)
+    assert joined.dtype == dtype
     assert not joined.requires_grad
     assert sum(seen) == n
     assert max(seen) <= batch_size

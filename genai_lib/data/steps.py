@@ -23,7 +23,7 @@ def binarise(x: Tensor, noise: Noise) -> Tensor:
 
     Returns
     -------
-    (N, …) float32, each value 0 or 1.
+    (N, …) of x's type, each value 0 or 1.
     """
     return (noise.uniform(*x.shape) < x).to(x.dtype)
 

@@ -8,6 +8,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Theirs
 from torch.distributions import Bernoulli, Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
@@ -127,6 +129,22 @@ def test_a_density_needs_no_numbers_to_know_its_shape_and_keeps_the_order_of_the
     x, order = Noise(0).normal(7, D), Noise(1).permutation(7)
     torch.testing.assert_close(model.log_prob(x[order]), model.log_prob(x)[order])
     assert model.to("meta").log_prob(x.to("meta")).shape == (7,)
+
+
+@DIAGONAL
+@given(n=st.sampled_from([7, 31, 101]), seed=st.integers(0, 100), dtype=st.sampled_from([torch.float32, torch.float64]))
+def test_a_mixture_computes_in_the_precision_it_is_given(diagonal, n, seed, dtype):
+    """Fitting, density and samples: float32 stays float32, close to what float64 finds, and float64 loses nothing."""
+    x, fine = Noise(seed).normal(n, D).to(dtype), GaussianMixture(K, D, diagonal=diagonal).double()
+    model = GaussianMixture(K, D, diagonal=diagonal).to(dtype)
+    history = model.fit(x, Noise(seed, 1), steps=2)
+    assert {type(value) for value in history} == {float}
+    found, drawn = model.log_prob(x), model.sample(n, Noise(seed, 2))
+    assert {values.dtype for values in (*model.buffers(), found, drawn)} == {dtype}
+    fine.load_state_dict(model.state_dict())
+    atol = 1e-3 if dtype == torch.float32 else 1e-12
+    torch.testing.assert_close(found.double(), fine.log_prob(x.double()), atol=atol, rtol=0)
+    torch.testing.assert_close(drawn.double(), fine.sample(n, Noise(seed, 2)), atol=atol, rtol=0)
 
 
 @pytest.mark.parametrize("rows", [False, True])
@@ -382,6 +400,15 @@ def test_pixels_that_never_change_leave_nothing_impossible(smoothing):
     flipped = model.log_prob(1 - x[:1])
     assert flipped.isfinite().all()
     assert flipped < model.log_prob(x[:1])
+
+
+@given(n=st.integers(1, 13), seed=st.integers(0, 100),
+       dtype=st.sampled_from([torch.bool, torch.uint8, torch.bfloat16, torch.float32, torch.float64]))  # fmt: skip
+def test_stencils_judge_in_float64_whatever_the_pixels_come_in(n, seed, dtype):
+    model, x = stencils(seed), Noise(seed, 1).integers(2, n, 1, 2, 4).to(dtype)
+    found = model.log_prob(x)
+    assert (found.shape, found.dtype) == ((n,), torch.float64)
+    assert torch.equal(found, model.log_prob(x.double()))
 
 
 def test_stencils_need_no_numbers_to_know_their_shapes_and_keep_the_order_of_the_batch():
