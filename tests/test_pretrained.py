@@ -300,14 +300,17 @@ def test_missing_weights(folder):
     assert refusal("autoencoder", folder) == f"{folder / 'autoencoder.safetensors'} is missing. {REMEDY}"
 
 
-@pytest.mark.parametrize("damage", [lambda text: text[:100], lambda text: "", lambda text: "{}", lambda text: "[1]"])
-def test_a_damaged_card(folder, damage):
+@pytest.mark.parametrize("text, fault", [
+    ("", "is no card (Expecting value: line 1 column 1 (char 0))"),
+    ('{"recipe": "auto', "is no card (Unterminated string starting at: line 1 column 12 (char 11))"),
+    ("{}", "lacks figures, recipe, seed, sha256"), ("[1]", "lacks figures, recipe, seed, sha256"),
+    ('{"recipe": "autoencoder", "seed": 0, "sha256": null}', "lacks figures"),
+])  # fmt: skip
+def test_a_damaged_card(folder, text, fault):
     folder, _, _ = folder
     path = folder / "autoencoder.json"
-    path.write_text(damage(path.read_text()))
-    message = refusal("autoencoder", folder)
-    assert message.startswith(f"{path} is damaged: it ")
-    assert message.endswith(" Reinstall genai_lib, or train it again.")
+    path.write_text(text)
+    assert refusal("autoencoder", folder) == f"{path} is damaged: it {fault}. Reinstall genai_lib, or train it again."
 
 
 def test_a_name_without_weights(folder, tmp_path):
