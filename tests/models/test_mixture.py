@@ -230,6 +230,27 @@ def test_after_each_step_the_mixture_has_the_datas_mean_and_covariance(seed):
         torch.testing.assert_close(covariance, torch.cov(x.T, correction=0), atol=1e-5, rtol=1e-6)
 
 
+@DIAGONAL
+def test_a_round_needs_no_numbers_to_know_its_shapes(diagonal, monkeypatch):
+    """The first parameters, an E step and an M step on the meta device; `climb` asks for the gain, which is a number."""
+    rounds = []
+
+    def once(expect, maximise, **limits):
+        log_prob, share = expect()
+        maximise(share)
+        rounds.append((log_prob, share))
+        return []
+
+    monkeypatch.setattr("genai_lib.models.mixture.climb", once)
+    monkeypatch.setattr(torch, "cov", lambda x: x @ x.T)  # torch.cov looks at its weights first: no shapes without numbers
+    model, x = GaussianMixture(K, D, diagonal=diagonal).to("meta"), planted(0)[0].float().to("meta")
+    assert model.fit(x, Noise(0, device="meta")) == []
+    ((log_prob, share),) = rounds
+    drawn = model.sample(7, Noise(0, device="meta"))
+    assert (log_prob.shape, share.shape, drawn.shape) == ((1_009,), (1_009, K), (7, D))
+    assert {v.device.type for v in (log_prob, share, drawn, *model.buffers())} == {"meta"}
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_planted_components_are_recovered(seed):
     x, centres, shares = planted(seed)

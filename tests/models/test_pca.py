@@ -70,6 +70,13 @@ def test_a_code_survives_the_way_there_and_back(dimensions, seed, n, dtype):
     torch.testing.assert_close(model.directions @ model.directions.T, torch.eye(dimensions, dtype=dtype), atol=atol, rtol=0)
 
 
+def test_it_needs_no_numbers_to_know_its_shapes():
+    x = data(0).float().to("meta")
+    model = PCA(7, shape=SHAPE).to("meta").fit(x)
+    assert {values.device.type for values in (*model.buffers(), model.encode(x))} == {"meta"}
+    assert (model.encode(x).shape, model.decode(model.encode(x)).shape) == ((101, 7), (101, *SHAPE))
+
+
 def test_with_all_dimensions_nothing_is_lost():
     x = data(0)
     model = fitted(x, 35)
