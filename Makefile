@@ -113,6 +113,12 @@ lint: $(VENV)/$(STAMP)  ## ruff, mypy, and the linters of the workflows
 check: $(VENV)/$(STAMP) browser  ## the tests, those of the built site among them
 	$(TWO_PROCESSES) $(PY) -m pytest -n 2 --dist loadfile -q
 
+# Left out: the slow tests (weights measured again, several processes), and those of the pages and of the house.
+.PHONY: coverage
+coverage: $(VENV)/$(STAMP)  ## the quick tests of the library: do they run at least 95 % of its lines and branches?
+	$(TWO_PROCESSES) $(PY) -m pytest -n 2 --dist loadfile -q -m "not slow" --ignore=tests/book --ignore=tests/house \
+	  --cov=genai_lib --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95
+
 .PHONY: notebooks-check
 notebooks-check: $(VENV)/$(STAMP)  ## run every notebook again and compare each output with the committed one
 	$(TWO_PROCESSES) TQDM_DISABLE=1 $(NBVAL) -n 2 --dist loadfile $(NOTEBOOKS)

@@ -8,10 +8,9 @@ seed, the steps and the batches of the model's card. Where the card has the figu
 
 The columns, with the pictures they are taken of, are told in COLUMNS. Intervals (95 %) come from resampling pictures:
 
-    fid, kid          jackknife over 100 groups of 100 pictures, left out one at a time on either side: estimate ± 1.96 standard
-                      errors. A bootstrap would not do: a picture drawn twice makes both sets less alike, so that all its FIDs
-                      lie above the estimate. `check` in the report holds the standard error to the scatter of independent
-                      sets: six of real digits, twenty of a mixture's.
+    fid, kid          `metrics.jackknife` over 100 groups of 100 pictures, left out one at a time on either side. `check` in the
+                      report holds the standard error to the scatter of independent sets: six of real digits, twenty of a
+                      mixture's.
     closer            the standard error of the Mann-Whitney statistic (DeLong, DeLong & Clarke-Pearson 1988)
     everything else   bootstrap over pictures; for precision, recall, density and coverage the balls stay as they are
 
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import genai_lib
 from genai_lib import metrics, pretrained, recipes, sweep
@@ -90,40 +89,26 @@ def symmetric(estimate: float, error: float) -> Interval:
     return Interval(estimate, estimate - 1.96 * error, estimate + 1.96 * error)
 
 
-def jackknife_error(left_out: list[float] | Tensor) -> float:
-    """Standard error, from the estimates that leave out one group each (Quenouille, Tukey; Efron & Stein 1981)."""
-    x = torch.as_tensor(left_out, dtype=torch.float64)
-    return math.sqrt((len(x) - 1) * x.var(correction=0).item())
+def sums(features: Tensor) -> Tensor:
+    """Of each group of features (N, F) the number, the sums and the sums of products: (groups, F + 1, F + 1)."""
+    x = nn.functional.pad(features.double(), (1, 0), value=1.0).view(-1, GROUP, features.shape[1] + 1)
+    return x.mT @ x
 
 
-def without_each_group(features: Tensor) -> list[metrics.Statistics]:
-    """Mean and covariance of features (N, F) without the g-th group of pictures, for every g."""
-    x = features.double()
-    N, n = len(x), len(x) - GROUP
-    middle = x.mean(dim=0)
-    groups = (x - middle).split(GROUP)
-    sums, squares = torch.stack([g.sum(dim=0) for g in groups]), torch.stack([g.T @ g for g in groups])
-    assert N % GROUP == 0
-    found = []
-    for total, square in zip(sums.sum(dim=0) - sums, squares.sum(dim=0) - squares, strict=True):
-        mean = total / n
-        found.append(metrics.Statistics(middle + mean, (square - n * torch.outer(mean, mean)) / (n - 1)))
-    return found
+def fid_of_sums(*sets: Tensor) -> float:
+    """As `metrics.fid`, from the `sums` of two sets: nothing is added up anew for each group that is left out."""
 
+    def statistics(of_groups: Tensor) -> metrics.Statistics:
+        total = of_groups.sum(dim=0)
+        n, mean = total[0, 0], total[0, 1:] / total[0, 0]
+        return metrics.Statistics(mean, (total[1:, 1:] - n * torch.outer(mean, mean)) / (n - 1))
 
-def fid_errors(made: Tensor, real: Tensor) -> tuple[float, float]:
-    """Standard error of the FID from the choice of the samples, and from that of the real pictures."""
-    a, b = metrics.statistics(made), metrics.statistics(real)
-    sides = (
-        [metrics.frechet_distance(part, b) for part in without_each_group(made)],
-        [metrics.frechet_distance(a, part) for part in without_each_group(real)],
-    )
-    return jackknife_error(sides[0]), jackknife_error(sides[1])
+    return metrics.frechet_distance(*map(statistics, sets))
 
 
 def fid_interval(made: Tensor, real: Tensor) -> Interval:
     """FID with its interval."""
-    return symmetric(metrics.fid(made, real), math.hypot(*fid_errors(made, real)))
+    return metrics.jackknife(fid_of_sums, sums(made), sums(real), groups=len(made) // GROUP)
 
 
 def kernel_sums(x: Tensor, y: Tensor) -> Tensor:
@@ -141,19 +126,14 @@ def own_sums(x: Tensor) -> Tensor:
 
 def kid_interval(made: Tensor, real: Tensor, within_real: Tensor) -> Interval:
     """KID with its interval; `within_real` is `own_sums(real)`, the same for every row."""
-    within, between = own_sums(made), kernel_sums(made, real)
+    within_made, between = own_sums(made), kernel_sums(made, real)
 
-    def mean_within(sums: Tensor) -> tuple[Tensor, Tensor]:  # of all, and without each group
-        n, total = len(sums) * GROUP, sums.sum()
-        fewer, rest = n - GROUP, total - sums.sum(dim=0) - sums.sum(dim=1) + sums.diagonal()
-        return total / (n * (n - 1)), rest / (fewer * (fewer - 1))
+    def kid(i: Tensor, j: Tensor) -> float:  # of these groups of the samples and of the real pictures
+        m, n = GROUP * len(i), GROUP * len(j)
+        within = within_made[i][:, i].sum() / (m * (m - 1)) + within_real[j][:, j].sum() / (n * (n - 1))
+        return (within - 2 * between[i][:, j].sum() / (m * n)).item()
 
-    (a, a_less), (b, b_less), n, m = mean_within(within), mean_within(within_real), len(made), len(real)
-    cross = between.sum() / (n * m)
-    without_made = a_less + b - 2 * (between.sum() - between.sum(dim=1)) / ((n - GROUP) * m)
-    without_real = a + b_less - 2 * (between.sum() - between.sum(dim=0)) / (n * (m - GROUP))
-    errors = jackknife_error(without_made), jackknife_error(without_real)
-    return symmetric((a + b - 2 * cross).item(), math.hypot(*errors))
+    return metrics.jackknife(kid, *map(torch.arange, between.shape), groups=len(between))
 
 
 def mean_of(values: Tensor) -> Interval:
@@ -368,7 +348,12 @@ def one_row(name: str, jury: Jury) -> dict[str, Any]:
 
 def check(jury: Jury) -> dict[str, Any]:
     """The jackknife's standard error of the FID, beside the scatter of independent sets of 10,000 pictures."""
-    mixture, look, real = pretrained.load("mixture"), jury.look["classifier"], jury.real["classifier"]
+    mixture, look, real = pretrained.load("mixture"), jury.look["classifier"], sums(jury.real["classifier"])
+
+    def error(made: Tensor) -> float:  # from the choice of the samples alone
+        found = metrics.jackknife(lambda kept: fid_of_sums(kept, real), sums(made), groups=len(made) // GROUP)
+        return (found.high - found.estimate) / 1.96
+
     drawn = (in_batches_of(partial(mixture.sample, noise=Noise(seed, 12))) for seed in range(20))
     sets = {
         "real digits": list(jury.of_train(False).split(SAMPLES)),
@@ -376,11 +361,11 @@ def check(jury: Jury) -> dict[str, Any]:
     }
     report = {}
     for name, features in sets.items():
-        values = torch.tensor([metrics.fid(made, real) for made in features], dtype=torch.float64)
+        values = torch.tensor([fid_of_sums(sums(made), real) for made in features], dtype=torch.float64)
         report[name] = {
             "fid of each set": [round(v, 4) for v in values.tolist()],
             "their standard deviation": round(values.std().item(), 5),
-            "jackknife, of each": [round(fid_errors(made, real)[0], 5) for made in features],
+            "jackknife, of each": [round(error(made), 5) for made in features],
         }
     return report
 

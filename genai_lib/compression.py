@@ -200,10 +200,20 @@ class Forgetful(LanguageModel):
 
 
 def cache_row(model: GPT, *, repeats: int = 5) -> dict[str, float]:
-    """Median milliseconds a token of one text as long as the context, ``"with cache"`` and ``"without cache"``."""
+    """What a cache costs, gains and changes, over one text as long as the context.
+
+    Returns
+    -------
+    dict
+        ``"with cache"`` and ``"without cache"``, median milliseconds a token; ``"bytes"`` that the cache holds beside the
+        weights; ``"same tokens"``, the share of the text's tokens that both ways agree on.
+    """
     n, start = model.config.context, torch.zeros(1, 1, dtype=torch.int64)
     ways: dict[str, LanguageModel] = {"with cache": model, "without cache": Forgetful(model)}
-    return {key: 1000 / n * _median(partial(way.sample, start, n, Noise(0)), repeats) for key, way in ways.items()}
+    row = {key: 1000 / n * _median(partial(way.sample, start, n, Noise(0)), repeats) for key, way in ways.items()}
+    kept, again = (way.sample(start, n, Noise(0))[:, 1:] for way in ways.values())
+    same = (kept == again).double().mean().item()
+    return row | {"bytes": model.step(start, None)[1].pairs.nbytes, "same tokens": same}
 
 
 def _median(run: Callable[[], object], repeats: int) -> float:

@@ -334,6 +334,41 @@ class Interval(NamedTuple):
     high: float
 
 
+def jackknife(metric: Callable[..., float], *sets: Tensor, groups: int = 100) -> Interval:
+    """Interval of any metric of sets of rows, such as `fid` or `kid` of two: the estimate ± 1.96 standard errors.
+
+    Each set's rows are cut into groups in their order, which should be random, and each group is left out once. How much
+    that moves the metric tells the standard error; the sets' variances add. A bootstrap would not do: a picture drawn twice
+    makes both sets less alike, so that all its FIDs lie above the estimate. For a mean, `bootstrap` is right.
+
+    Parameters
+    ----------
+    metric : function of the sets
+        It is asked 1 + groups · len(sets) times. Where it needs only sums over rows, give sums over groups as the rows.
+    sets : (N, …) each
+        N may differ, but not fall below `groups`. A set that is given to `metric` in another way counts as known exactly.
+    groups : int
+        2 or more: too few leave the standard error itself unsure.
+
+    Raises
+    ------
+    ValueError
+        If a set has fewer rows than groups, or there are fewer than two groups.
+
+    Source: Efron & Stein 1981.
+    """
+    fewest = min(map(len, sets))
+    if not 2 <= groups <= fewest:
+        raise ValueError(f"groups must lie between 2 and {fewest}, the rows of the smallest set, got {groups}")
+    variance = 0.0
+    for i, x in enumerate(sets):
+        parts = x.tensor_split(groups)
+        others = (torch.cat(parts[:g] + parts[g + 1 :]) for g in range(groups))
+        variance += (groups - 1) * float(np.var([metric(*sets[:i], rest, *sets[i + 1 :]) for rest in others]))
+    estimate, half = metric(*sets), 1.96 * math.sqrt(variance)
+    return Interval(estimate, estimate - half, estimate + half)
+
+
 def bootstrap(values: Tensor | list[float], *, seed: int = 0, draws: int = 10_000) -> Interval:
     """Mean of values (N,) with the 2.5 % and 97.5 % quantiles of the means of resampled values (Efron 1979).
 

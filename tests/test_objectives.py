@@ -15,6 +15,7 @@ from genai_lib.models.vae import VAE, mlp_vae
 from genai_lib.objectives import (
     GAME_LOSSES,
     bernoulli_nll,
+    discretised_logistic_nll,
     elbo,
     game_loss,
     gaussian_kl,
@@ -106,13 +107,31 @@ def test_gaussian_kl_is_summed_over_latent_dimensions():
         torch.testing.assert_close(gaussian_kl(mu.expand(1, width), logvar.expand(1, width)), width * one)
 
 
-@given(batch=st.sampled_from([1, 2, 3, 7]), pixels=st.sampled_from([(1, 5, 3), (3, 2, 7), (11,)]), seed=st.integers(0, 100))
-def test_likelihoods_keep_the_batch_and_its_order(batch, pixels, seed):
-    noise = Noise(seed)
-    out, x, order = noise.normal(batch, *pixels), noise.uniform(batch, *pixels), noise.permutation(batch)
-    for nll in (bernoulli_nll, gaussian_nll):
-        assert nll(out, x).shape == (batch,)
-        torch.testing.assert_close(nll(out[order], x[order]), nll(out, x)[order])
+DIGITS = {torch.bfloat16: 1e-5, torch.float32: 1e-5, torch.float64: 1e-12}  # bfloat16 comes in, but float32 computes
+
+
+@given(batch=st.sampled_from([1, 2, 3, 7]), pixels=st.sampled_from([(1, 5, 3), (3, 2, 7), (11,)]), seed=st.integers(0, 100),
+       dtype=st.sampled_from(list(DIGITS)))  # fmt: skip
+def test_likelihoods_keep_the_batch_its_order_and_at_least_seven_digits(batch, pixels, seed, dtype):
+    noise, fine = Noise(seed), torch.promote_types(dtype, torch.float32)
+    out, x, order = noise.normal(batch, *pixels).to(dtype), noise.uniform(batch, *pixels).to(fine), noise.permutation(batch)
+    for nll in (bernoulli_nll, gaussian_nll, lambda out, x: gaussian_kl(out.flatten(1), out.flatten(1).flip(1)),
+                lambda out, x: discretised_logistic_nll(out, out.flip(-1), x)):  # fmt: skip
+        found = nll(out, x)
+        assert (found.shape, found.dtype) == ((batch,), fine)
+        torch.testing.assert_close(nll(out[order], x[order]), found[order])
+        torch.testing.assert_close(found.double(), nll(out.double(), x.double()), rtol=DIGITS[dtype], atol=DIGITS[dtype])
+
+
+@pytest.mark.parametrize("name", GAME_LOSSES)
+@given(n=st.sampled_from([1, 2, 5, 13]), seed=st.integers(0, 100), dtype=st.sampled_from(list(DIGITS)))
+def test_the_games_losses_have_at_least_seven_digits(name, n, seed, dtype):
+    game, (real, fake) = game_loss(name), Noise(seed).normal(2, n).mul(3).to(dtype)
+    for loss, logits in ((game.discriminator, (real, fake)), (game.generator, (fake,))):
+        found = loss(*logits)
+        assert (found.shape, found.dtype) == ((), torch.promote_types(dtype, torch.float32))
+        exact = loss(*(values.double() for values in logits))
+        torch.testing.assert_close(found.double(), exact, rtol=DIGITS[dtype], atol=DIGITS[dtype])
 
 
 # ---------------------------------------------------------------- the bounds, where the truth is known

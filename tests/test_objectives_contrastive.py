@@ -34,11 +34,12 @@ def test_each_pair_has_its_own_loss(seed):
     torch.testing.assert_close(contrastive_loss(similarity), (both[0] + both[1]) / 2)
 
 
-@given(n=st.integers(1, 13), level=st.floats(-50, 50))
+@given(n=st.integers(1, 13), level=st.floats(-50, 50), dtype=st.sampled_from([torch.bfloat16, torch.float32, torch.float64]))
 @settings(deadline=None, derandomize=True)
-def test_a_model_that_knows_nothing_pays_log_b(n, level):
-    loss = contrastive_loss(torch.full((n, n), level))
-    torch.testing.assert_close(loss, torch.full((n,), math.log(n)), atol=1e-4, rtol=1e-5)
+def test_a_model_that_knows_nothing_pays_log_b(n, level, dtype):
+    loss, fine = contrastive_loss(torch.full((n, n), level, dtype=dtype)), torch.promote_types(dtype, torch.float32)
+    atol = 1e-4 if fine == torch.float32 else 1e-12
+    torch.testing.assert_close(loss, torch.full((n,), math.log(n), dtype=fine), atol=atol, rtol=0)
 
 
 def test_a_model_that_is_sure_and_right_pays_nothing():
@@ -112,10 +113,12 @@ def test_chance_finds_k_of_m(seed):
     assert found == pytest.approx(k / m, abs=5 * math.sqrt(k / m * (1 - k / m) / n))
 
 
-@given(n=st.integers(1, 7), m=st.integers(1, 11), seed=st.integers(0, 100))
+@given(n=st.integers(1, 7), m=st.integers(1, 11), seed=st.integers(0, 100),
+       dtype=st.sampled_from([torch.bfloat16, torch.float32, torch.float64]))  # fmt: skip
 @settings(deadline=None, derandomize=True)
-def test_recall_rises_with_k_to_one(n, m, seed):
-    similarity, right = Noise(seed).normal(n, m), F.one_hot(Noise(seed, 1).integers(m, n), m).bool()
+def test_recall_rises_with_k_to_one(n, m, seed, dtype):
+    similarity, right = Noise(seed).normal(n, m).to(dtype), F.one_hot(Noise(seed, 1).integers(m, n), m).bool()
     found = [recall_at(similarity, right, k=k) for k in range(1, m + 1)]
+    assert all(n * share == pytest.approx(round(n * share), abs=1e-12) for share in found)  # so many of n, to float64's digits
     assert found == sorted(found)
     assert found[-1] == 1.0

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import re
-
 import matplotlib
 import numpy as np
 import pytest
@@ -192,9 +190,9 @@ def test_pictures_are_shown_pixel_by_pixel_in_a_frame_of_their_kind():
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match=re.escape("'fake'")) as error:
+    with pytest.raises(ValueError) as error:
         plotting.pictures(torch.zeros(1, 1, 2, 2), kind="fake")
-    assert all(kind in str(error.value) for kind in plotting.COLOURS)
+    assert str(error.value) == "kind must be one of real, generated, judge, latent, baseline, got 'fake'"
 
 
 def test_pictures_of_a_wrong_shape_are_refused():
@@ -226,7 +224,7 @@ def test_rows_stand_below_each_other_with_their_names():
 
 
 def test_rows_of_unequal_length_are_refused():
-    with pytest.raises(ValueError, match=re.escape("[3, 2]")):
+    with pytest.raises(ValueError, match=r"^every row must have equally many pictures, got \[3, 2\]$"):
         plotting.rows({"a": (torch.zeros(3, 1, 2, 2), "real"), "b": (torch.zeros(2, 1, 2, 2), "generated")})
 
 

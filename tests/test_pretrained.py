@@ -13,6 +13,7 @@ import torch
 from genai_lib import Noise, metrics, pretrained, recipes
 from genai_lib.data import load
 from genai_lib.data.steps import binarise
+from genai_lib.objectives import elbo, iwae_bound
 from genai_lib.pretrained import WeightsError
 from genai_lib.recipes import RECIPES
 
@@ -27,7 +28,8 @@ FIGURES = {
     "autoencoder": {"squared error"},
     "vae-mlp": {"elbo", "fid", "kid"},
     "vae-map": {"elbo", "fid", "kid"},
-    "vae-conv": {"elbo", "fid", "kid", "elbo, binarised", f"elbo, binarised, {FIFTH}", f"iwae k=500, binarised, {FIFTH}"},
+    "vae-conv": {"elbo", "fid", "kid", "elbo, binarised", f"elbo, binarised, {FIFTH}", f"iwae k=500, binarised, {FIFTH}",
+                 "iwae k=500, binarised, 30 of them"},
     "gan-mlp": {"fid", "kid"},
     "dcgan": {"fid", "kid"},
     "dcgan-conditional": {"fid", "kid", "asked digit seen"},
@@ -180,17 +182,18 @@ def test_a_figure_that_is_not_measured_is_off():
 
 @pytest.mark.slow
 def test_the_tight_bound_of_the_convolutional_vae():
-    """50 draws on 200 digits, in place of 500 on 2,000: below the card's in expectation, and not far below."""
+    """The first 30 of the card's 2,000 digits with the card's own draws: the same bound, to another processor's rounding."""
     model, card = pretrained.load("vae-conv"), pretrained.card("vae-conv")["figures"]
-    x = binarise(load("mnist", "test").x, Noise(recipes.BINARISATION_SEED))[:200]
-    loose = metrics.mean_elbo(model, x)
-    tight = metrics.mean_iwae_bound(model, x, k=50)
-    assert loose < tight  # the bound rises with the draws
-    assert card[f"elbo, binarised, {FIFTH}"] < card[f"iwae k=500, binarised, {FIFTH}"]
-    # Digits differ by about 25 nats, their mean over 200 by 1.8; both bounds of the same digits differ far less.
-    gap = card[f"iwae k=500, binarised, {FIFTH}"] - card[f"elbo, binarised, {FIFTH}"]
-    assert 0.4 * gap < tight - loose < 1.2 * gap
-    assert tight == pytest.approx(card[f"iwae k=500, binarised, {FIFTH}"], abs=8)
+    x = binarise(load("mnist", "test").x, Noise(recipes.BINARISATION_SEED))[::5][:30]
+    assert torch.equal(Noise(0, 0).normal(30, 500, 32), Noise(0, 0).normal(100, 500, 32)[:30])  # 100 were judged together
+    with torch.no_grad():
+        tight = iwae_bound(model, x, Noise(0, 0), k=500)
+        loose = torch.stack([elbo(model, x, Noise(1, draw)).elbo for draw in range(20)]).mean(dim=0)
+    assert tight.mean().item() == pytest.approx(card["iwae k=500, binarised, 30 of them"], abs=0.05)
+    # What 500 draws gain on a digit hardly depends on how hard it is: the 2,000 digits gained as much as these 30.
+    gain = tight - loose
+    told = card[f"iwae k=500, binarised, {FIFTH}"] - card[f"elbo, binarised, {FIFTH}"]
+    assert gain.mean().item() == pytest.approx(told, abs=4 * gain.std().item() / math.sqrt(30))
 
 
 @pytest.mark.slow
@@ -300,14 +303,17 @@ def test_missing_weights(folder):
     assert refusal("autoencoder", folder) == f"{folder / 'autoencoder.safetensors'} is missing. {REMEDY}"
 
 
-@pytest.mark.parametrize("damage", [lambda text: text[:100], lambda text: "", lambda text: "{}", lambda text: "[1]"])
-def test_a_damaged_card(folder, damage):
+@pytest.mark.parametrize("text, fault", [
+    ("", "is no card (Expecting value: line 1 column 1 (char 0))"),
+    ('{"recipe": "auto', "is no card (Unterminated string starting at: line 1 column 12 (char 11))"),
+    ("{}", "lacks figures, recipe, seed, sha256"), ("[1]", "lacks figures, recipe, seed, sha256"),
+    ('{"recipe": "autoencoder", "seed": 0, "sha256": null}', "lacks figures"),
+])  # fmt: skip
+def test_a_damaged_card(folder, text, fault):
     folder, _, _ = folder
     path = folder / "autoencoder.json"
-    path.write_text(damage(path.read_text()))
-    message = refusal("autoencoder", folder)
-    assert message.startswith(f"{path} is damaged: it ")
-    assert message.endswith(" Reinstall genai_lib, or train it again.")
+    path.write_text(text)
+    assert refusal("autoencoder", folder) == f"{path} is damaged: it {fault}. Reinstall genai_lib, or train it again."
 
 
 def test_a_name_without_weights(folder, tmp_path):

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genai_lib import Noise
 from genai_lib.data import Batches
 
 
@@ -28,23 +29,34 @@ def test_an_epoch_shows_each_row_at_most_once_in_whole_batches(sizes, epoch):
         assert together.sort().values.tolist() == list(range(rows))
 
 
-@given(sizes=sizes(), order=st.permutations(range(12)))
-def test_a_batch_depends_on_its_number_alone(sizes, order):
+# Pictures as bytes or numbers, labels, masks: a batch takes rows and changes none.
+DTYPES = st.sampled_from([torch.uint8, torch.int64, torch.bool, torch.bfloat16, torch.float32, torch.float64])
+
+
+@given(sizes=sizes(), order=st.permutations(range(12)), dtype=DTYPES)
+def test_a_batch_depends_on_its_number_alone(sizes, order, dtype):
     rows, batch_size, seed = sizes
-    in_turn = Batches(torch.arange(rows), batch_size=batch_size, seed=seed)
-    expected = [in_turn[i][0] for i in range(12)]
-    jumping = Batches(torch.arange(rows), batch_size=batch_size, seed=seed)
+    numbers = torch.arange(rows)
+    x = (Noise(seed).uniform(rows, 3) * 7).to(dtype)
+    in_turn = Batches(numbers, x, batch_size=batch_size, seed=seed)
+    expected = [in_turn[i] for i in range(12)]
+    jumping = Batches(numbers, x, batch_size=batch_size, seed=seed)
     for i in order:
-        assert torch.equal(jumping[i][0], expected[i])
+        picked, batch = jumping[i]
+        assert torch.equal(picked, expected[i][0])
+        assert batch.dtype == dtype
+        assert torch.equal(batch, x[picked])
 
 
-@given(world=st.integers(1, 5), per_process=st.integers(1, 7), number=st.integers(0, 20), spare=st.integers(0, 11))
-def test_the_shards_of_all_processes_are_the_joint_batch(world, per_process, number, spare):
-    x = torch.arange(world * per_process + spare)
+@given(world=st.integers(1, 5), per_process=st.integers(1, 7), number=st.integers(0, 20), spare=st.integers(0, 11),
+       dtype=DTYPES)  # fmt: skip
+def test_the_shards_of_all_processes_are_the_joint_batch(world, per_process, number, spare, dtype):
+    x = torch.arange(world * per_process + spare).to(dtype)  # no more than bfloat16 can count
     size = world * per_process
     joint = Batches(x, batch_size=size, seed=2)[number][0]
     shards = [Batches(x, batch_size=size, seed=2, rank=r, world=world)[number][0] for r in range(world)]
     assert torch.equal(torch.cat(shards), joint)
+    assert joint.dtype == dtype
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -19,9 +19,13 @@ def test_a_pixel_is_one_as_often_as_its_grey_value_says(seed):
     assert ((drawn.mean(dim=0) - grey).abs() <= error + 1e-7).all()
 
 
-def test_binary_pixels_stay_as_they_are():
-    x = (Noise(0).uniform(7, 1, 5, 3) < 0.5).float()
-    assert torch.equal(binarise(x, Noise(1)), x)
+@given(n=st.integers(1, 7), seed=st.integers(0, 100),
+       dtype=st.sampled_from([torch.bool, torch.bfloat16, torch.float32, torch.float64]))  # fmt: skip
+def test_binary_pixels_stay_as_they_are_in_their_own_type(n, seed, dtype):
+    x = (Noise(seed).uniform(n, 1, 5, 3) < 0.5).to(dtype)
+    same = binarise(x, Noise(1))
+    assert same.dtype == dtype
+    assert torch.equal(same, x)
 
 
 def test_black_stays_black_and_white_white_at_the_ends_of_the_uniform():
@@ -53,11 +57,12 @@ def moves(x, moved, pixels):
     return found
 
 
-@given(seed=st.integers(0, 1_000), pixels=st.integers(0, 3), batch=st.integers(1, 5), channels=st.integers(1, 3))
-def test_a_shift_moves_pictures_and_lets_black_in(seed, pixels, batch, channels):
-    x = 0.1 + Noise(7).uniform(batch, channels, 11, 7)
+@given(seed=st.integers(0, 1_000), pixels=st.integers(0, 3), batch=st.integers(1, 5), channels=st.integers(1, 3),
+       dtype=st.sampled_from([torch.bfloat16, torch.float32, torch.float64]))  # fmt: skip
+def test_a_shift_moves_pictures_and_lets_black_in(seed, pixels, batch, channels, dtype):
+    x = (0.1 + Noise(7).uniform(batch, channels, 11, 7)).to(dtype)
     moved = shift(x, Noise(seed), pixels=pixels)
-    assert moved.shape == x.shape
+    assert (moved.shape, moved.dtype) == (x.shape, dtype)
     for before, after in zip(x.split(1), moved.split(1), strict=True):
         assert len(moves(before, after, pixels)) == 1
 

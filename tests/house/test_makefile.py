@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-PROMISED = ["bench", "book", "clean", "data", "help", "lint", "notebooks", "paths", "publish", "serve", "table", "test"]
+PROMISED = ["bench", "book", "clean", "coverage", "data", "help", "lint", "notebooks", "paths", "publish", "serve", "table",
+            "test"]  # fmt: skip
 TARGETS = re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.M)
 
 
@@ -60,9 +61,17 @@ def test_the_test_command_runs_every_check():
         assert check in recipe, check
 
 
-def test_two_test_processes_keep_to_one_thread_each():
-    (line,) = [line for line in make("-n", "check").stdout.splitlines() if "pytest -n 2" in line]
+@pytest.mark.parametrize("target", ["check", "coverage"])
+def test_two_test_processes_keep_to_one_thread_each(target):
+    (line,) = [line for line in make("-n", target).stdout.splitlines() if "pytest -n 2" in line]
     assert line.startswith("OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 ")
+
+
+def test_coverage_is_the_library_s_and_95_percent_at_least():
+    """Counted by the library's own tests: a page that is built, or a repository that is searched, proves no line."""
+    recipe = make("-n", "coverage").stdout
+    for option in ("--cov=genai_lib", "--cov-branch", "--cov-fail-under=95", "--ignore=tests/book", "--ignore=tests/house"):
+        assert f" {option}" in recipe, option
 
 
 def test_other_cpu_paths_are_those_the_course_promises():

@@ -312,15 +312,17 @@ def test_min_p(p, expected):
 
 @given(n=st.integers(1, 5), size=st.sampled_from([1, 2, 7, 31]), seed=st.integers(0, 200),
        temperature=st.sampled_from([0.3, 1.0, 2.5]), k=st.sampled_from([None, 1, 3, 31, 50]),
-       p=st.sampled_from([None, 0.05, 0.5, 0.9, 1.0]), m=st.sampled_from([None, 0.01, 0.3, 1.0]))  # fmt: skip
-def test_the_filters_are_those_of_transformers(n, size, seed, temperature, k, p, m):
-    logits = 3 * Noise(seed).normal(n, size).double()
+       p=st.sampled_from([None, 0.05, 0.5, 0.9, 1.0]), m=st.sampled_from([None, 0.01, 0.3, 1.0]),
+       dtype=st.sampled_from([torch.float32, torch.float64]))  # fmt: skip
+def test_the_filters_are_those_of_transformers(n, size, seed, temperature, k, p, m, dtype):
+    given = (3 * Noise(seed).normal(n, size)).to(dtype)
+    logits = given.double()  # in which both compute
     warpers = LogitsProcessorList([TemperatureLogitsWarper(temperature)])
     warpers += [TopKLogitsWarper(k)] if k else []
     warpers += [TopPLogitsWarper(p)] if p else []
     warpers += [MinPLogitsWarper(m)] if m else []
     theirs = warpers(torch.zeros(n, 1, dtype=torch.int64), logits).softmax(dim=-1)
-    ours = probabilities(logits, temperature=temperature, top_k=k, top_p=p, min_p=m)
+    ours = probabilities(given, temperature=temperature, top_k=k, top_p=p, min_p=m)
     assert ours.dtype == torch.float64
     torch.testing.assert_close(ours, theirs)
 

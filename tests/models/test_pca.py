@@ -59,12 +59,22 @@ def test_the_error_is_the_variance_left_out(seed):
     torch.testing.assert_close(error, everything.variances[11:].sum())
 
 
-@given(dimensions=st.integers(1, 35), seed=st.integers(0, 100), n=st.sampled_from([1, 2, 7, 13]))
-def test_a_code_survives_the_way_there_and_back(dimensions, seed, n):
-    model, z = fitted(data(3), dimensions), Noise(seed).normal(n, dimensions).double()
+@given(dimensions=st.integers(1, 35), seed=st.integers(0, 100), n=st.sampled_from([1, 2, 7, 13]),
+       dtype=st.sampled_from([torch.float32, torch.float64]))  # fmt: skip
+def test_a_code_survives_the_way_there_and_back(dimensions, seed, n, dtype):
+    model = PCA(dimensions, shape=SHAPE).to(dtype).fit(data(3).to(dtype))
+    z, atol = Noise(seed).normal(n, dimensions).to(dtype), 1e-4 if dtype == torch.float32 else 1e-12
+    assert {values.dtype for values in (*model.buffers(), model.decode(z), model.encode(data(3).to(dtype)))} == {dtype}
     assert model.decode(z).shape == (n, *SHAPE)
-    torch.testing.assert_close(model.encode(model.decode(z)), z)
-    torch.testing.assert_close(model.directions @ model.directions.T, torch.eye(dimensions).double())
+    torch.testing.assert_close(model.encode(model.decode(z)), z, atol=atol, rtol=0)
+    torch.testing.assert_close(model.directions @ model.directions.T, torch.eye(dimensions, dtype=dtype), atol=atol, rtol=0)
+
+
+def test_it_needs_no_numbers_to_know_its_shapes():
+    x = data(0).float().to("meta")
+    model = PCA(7, shape=SHAPE).to("meta").fit(x)
+    assert {values.device.type for values in (*model.buffers(), model.encode(x))} == {"meta"}
+    assert (model.encode(x).shape, model.decode(model.encode(x)).shape) == ((101, 7), (101, *SHAPE))
 
 
 def test_with_all_dimensions_nothing_is_lost():

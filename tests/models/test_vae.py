@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from genai_lib import Noise, objectives
 from genai_lib.models.gan import GAN, Discriminator, Generator, dcgan
 from genai_lib.models.vae import VAE, GaussianVAE, conditional_vae, conv_vae, map_vae, matched_vae, mlp_vae, reparameterise
+from genai_lib.recipes import RECIPES
 
 BUILDERS = {"mlp": mlp_vae, "map": map_vae, "conv": conv_vae}
 
@@ -123,11 +124,14 @@ def test_samples_are_decoded_draws_from_the_prior():
 
 
 @pytest.mark.parametrize("name", BUILDERS)
-@given(n=st.sampled_from([1, 2, 3, 5, 7, 11]), seed=st.integers(0, 50))
-def test_the_order_of_the_batch_does_not_matter(name, n, seed):
-    model, x, order = build(name), Noise(seed).uniform(n, 1, 28, 28), Noise(seed, 1).permutation(n)
+@given(n=st.sampled_from([1, 2, 3, 5, 7, 11]), seed=st.integers(0, 50), dtype=st.sampled_from([torch.float32, torch.float64]))
+def test_the_order_of_the_batch_does_not_matter(name, n, seed, dtype):
+    model, x, order = build(name).to(dtype), Noise(seed).uniform(n, 1, 28, 28).to(dtype), Noise(seed, 1).permutation(n)
+    close = {"atol": 1e-5, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 1e-12, "rtol": 1e-12}
+    assert reparameterise(*model.encode(x), Noise(seed, 2)).dtype == dtype
     for function in (lambda x: model.encode(x)[0], lambda x: model.encode(x)[1], model.reconstruct):
-        torch.testing.assert_close(function(x[order]), function(x)[order], atol=1e-5, rtol=1e-4)
+        assert function(x).dtype == dtype
+        torch.testing.assert_close(function(x[order]), function(x)[order], **close)
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -211,30 +215,36 @@ def test_a_convolutional_vae_refuses_other_sizes():
 
 
 class Drawn:
-    """Noise whose numbers are there already: a compiled graph cannot hold a generator."""
+    """A noise's next normal numbers, drawn before the graph begins."""
 
-    def __init__(self, eps):
-        self.eps = eps
+    def __init__(self, noise, *shape):
+        self.eps = noise.normal(*shape)
 
     def normal(self, *shape):
         assert self.eps.shape == shape
         return self.eps
 
 
-@pytest.mark.parametrize("build", [mlp_vae, lambda: conv_vae(latent=20, width=4)], ids=["mlp", "conv"])
-def test_the_training_step_compiles_to_one_graph(build):
+@pytest.mark.parametrize("name", ["vae-mlp", "vae-conv"])
+def test_the_recipes_own_step_compiles_to_one_graph_when_the_noise_is_drawn_before(name):
+    """Loss, its parts and all gradients are those of the step as the loop takes it, with the noise itself."""
     torch.manual_seed(0)
-    model, x, eps = build(), Noise(0).uniform(5, 1, 28, 28), Noise(1).normal(5, 20)
-
-    def loss(x, eps):
-        return objectives.elbo(model, x, Drawn(eps)).loss()
-
-    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
-    expected = torch.autograd.grad(loss(x, eps), list(model.parameters()))
-    compiled(x, eps).backward()
-    torch.testing.assert_close(compiled(x, eps), loss(x, eps))
-    for p, gradient in zip(model.parameters(), expected, strict=True):
+    recipe, x = RECIPES[name], Noise(0).uniform(5, 1, 28, 28)
+    model = recipe.build()
+    (player,) = recipe.players(model, recipe.minute, 10)
+    expected = player.loss((x,), Noise(1, 2))
+    gradients = torch.autograd.grad(expected["loss"], list(model.parameters()))
+    found = torch.compile(player.loss, fullgraph=True, backend="aot_eager")((x,), Drawn(Noise(1, 2), 5, model.latent))
+    found["loss"].backward()
+    torch.testing.assert_close(found, expected)
+    for p, gradient in zip(model.parameters(), gradients, strict=True):
         torch.testing.assert_close(p.grad, gradient, atol=1e-4, rtol=1e-4)
+
+
+def test_a_step_that_draws_compiles_to_no_one_graph_because_of_the_generator():
+    """torch.compile has no stand-in for a torch.Generator, in which a Noise keeps its place. Once it has, Drawn can go."""
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"(?s)Missing `as_proxy\(\)`.*\(Generator\)"):
+        torch.compile(lambda noise: noise.normal(3), fullgraph=True, backend="aot_eager")(Noise(0))
 
 
 # ---------------------------------------------------------------- made of a GAN's networks

@@ -224,6 +224,15 @@ def test_what_a_person_may_do_wrong_gets_a_message(tool):
     assert said(tool) == "There is no picture yet: press Draw."
 
 
+@pytest.mark.parametrize("name", ["Show", "Remove", "Mix"])
+def test_a_click_that_comes_before_anything_is_kept_is_answered(tool, name):
+    assert tool.buttons[name].disabled
+    before = tool.desk.piece
+    tool.buttons[name].click()
+    assert said(tool) == "Nothing fitting is kept yet: draw something and press Keep."
+    assert (tool.desk.piece, tool.desk.gallery) == (before, ())
+
+
 @pytest.mark.parametrize(("error", "message"), [
     (WeightsError("vae.safetensors is damaged. Reinstall genai_lib"), "Vae.safetensors is damaged. Reinstall genai_lib."),
     (OSError(28, "No space left on device"), "[Errno 28] No space left on device."),
