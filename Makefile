@@ -146,15 +146,15 @@ lock: $(VENV)/$(STAMP)  ## write constraints.txt from what is installed in .venv
 .PHONY: bench
 bench: $(VENV)/$(STAMP)  ## the benchmarks (three quarters of an hour): this library beside what a reader would otherwise use
 	@mkdir -p $(BENCH)
-	$(PY) benchmarks/vae_training.py --out $(BENCH)/vae_training.json
-	$(PY) benchmarks/gan_quality.py --out $(BENCH)/gan_quality.json
-	$(PY) benchmarks/gpt_training.py --out $(BENCH)/gpt_training.json
-	$(PY) benchmarks/diffusion_training.py --out $(BENCH)/diffusion_training.json
-	$(PY) benchmarks/classical.py --out $(BENCH)/classical.json
-	$(PY) benchmarks/step.py --out $(BENCH)/step.json
-	$(PY) benchmarks/sokoban_sizes.py --out $(BENCH)/sokoban_sizes.json
-	$(PY) benchmarks/compression.py --out $(BENCH)/compression.json
-	$(PY) benchmarks/studio.py --out $(BENCH)/studio.json
+	$(TWO_THREADS) $(PY) benchmarks/vae_training.py --out $(BENCH)/vae_training.json
+	$(TWO_THREADS) $(PY) benchmarks/gan_quality.py --out $(BENCH)/gan_quality.json
+	$(TWO_THREADS) $(PY) benchmarks/gpt_training.py --out $(BENCH)/gpt_training.json
+	$(TWO_THREADS) $(PY) benchmarks/diffusion_training.py --out $(BENCH)/diffusion_training.json
+	$(TWO_THREADS) $(PY) benchmarks/classical.py --out $(BENCH)/classical.json
+	$(TWO_THREADS) $(PY) benchmarks/step.py --out $(BENCH)/step.json
+	$(TWO_THREADS) $(PY) benchmarks/sokoban_sizes.py --out $(BENCH)/sokoban_sizes.json
+	$(TWO_THREADS) $(PY) benchmarks/compression.py --out $(BENCH)/compression.json
+	$(TWO_THREADS) $(PY) benchmarks/studio.py --out $(BENCH)/studio.json
 	mv $(BENCH)/*.json $(RESULTS)/
 	$(PY) -m tools.write_how_fast
 

@@ -114,6 +114,7 @@ def pairs(sides: Mapping[str, Side], report: Report, path: Path, *, count: int, 
         turns.append({row["side"]: row for row in report["runs"] if row["turn"] == turn})
         for side, run in sides.items():
             if side not in turns[-1]:
+                print(f"turn {turn + 1} of {count}: {side}", flush=True)
                 turns[-1][side] = {"turn": turn, "side": side, **run(turn, turns[-1])}
                 keep(turns[-1][side], report, path, place="runs")
         for name, (figure, side, other) in ratios.items():

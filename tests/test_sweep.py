@@ -153,13 +153,15 @@ def race(path, ran, *, killed_at=None, count=3):
     return report
 
 
-def test_sides_run_in_turns_and_are_told_of_their_own_turn_alone(tmp_path):
+def test_sides_run_in_turns_and_are_told_of_their_own_turn_alone(tmp_path, capsys):
     ran: list = []
     report = race(tmp_path / "a.json", ran)
     assert ran == [(turn, *side) for turn in range(3) for side in (("ours", []), ("theirs", ["ours"]))]
     assert report["runs"][3] == {"turn": 1, "side": "theirs", "seconds": 4.0, "limit": 4.0}
     assert report["ratios"] == {"sooner": {"median": 3.0, "low": 1.0, "high": 4.0, "turns": 3}}
     assert json.loads((tmp_path / "a.json").read_text()) == report
+    told = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("{")]
+    assert told == [f"turn {turn} of 3: {side}" for turn in (1, 2, 3) for side in ("ours", "theirs")]
 
 
 @pytest.mark.parametrize("killed_at", range(6))
