@@ -99,7 +99,7 @@ browser: $(VENV)/$(STAMP)
 .PHONY: test
 test:  ## set everything up and run every check
 	@$(MAKE) lint & lint=$$!; $(MAKE) book; book=$$?; wait $$lint && exit $$book
-	@$(MAKE) check
+	@BUILT_SITE="$(CURDIR)/$(SITE)" $(MAKE) check
 	@$(MAKE) notebooks-check
 	@echo "All checks passed."
 

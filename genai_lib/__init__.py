@@ -3,6 +3,7 @@
 Floors, lowest first; a file imports only from floors below its own::
 
     noise        where random numbers come from
+    progress     how far a long computation has come
     data         packed sets, checked by hash; batches; two-dimensional toys
     models       networks and distributions, one idea a file
     objectives   what is minimised, in nats per example

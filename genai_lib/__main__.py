@@ -6,38 +6,40 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from genai_lib import pretrained, recipes, setup
+from genai_lib import pretrained, progress, recipes, setup
 from genai_lib.callbacks import Samples, TensorBoard
 from genai_lib.checkpoint import CheckpointError
 from genai_lib.data import DataError
 from genai_lib.data.music import save_midi
 from genai_lib.data.pictures import save_png
-from genai_lib.export import ExportError, draw, export
+from genai_lib.export import OPSET, ExportError, draw, export
 from genai_lib.noise import Noise
 from genai_lib.pretrained import WeightsError
 from genai_lib.speed import step_cost
 from genai_lib.training import Callback, accelerator
 
 MOST = 10_000  # pictures, characters or quarter notes at once
+ENDINGS = {"pictures": ".png", "text": ".txt", "music": ".mid"}  # of the file that samples go into
 SECONDS = 4.0  # of training that `bench` times in each precision
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 2 wrong argument or damaged file, 130 stopped by Ctrl-C."""
+    """Run one command; returns the status: 0 done, 1 a figure is off, 2 wrong argument or damaged file, 130 Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
-        options.command(options)
-    except (CheckpointError, DataError, ExportError, WeightsError, ValueError, OSError) as error:
+        return options.command(options) or 0
+    except (CheckpointError, DataError, ExportError, FloatingPointError, WeightsError, ValueError, OSError) as error:
         reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
         print(f"error: {reason}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"\n{stop or 'stopped'}", file=sys.stderr)
+        if progress.speaks():
+            print(f"\n{str(stop) or 'stopped'}", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,26 +56,26 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--folder", type=Path, help="default: runs/RECIPE-VERSION-SEED; if it holds this run, the run goes on")
     train.add_argument("--save-every", type=int, default=500, metavar="STEPS")
 
-    sample = commands.add_parser("sample", help="draw pictures from a recipe's weights into a PNG, write text, or compose")
+    sample = commands.add_parser("sample", help="draw pictures from a recipe's weights, write text or levels, or compose")
     sample.set_defaults(command=_sample)
     sample.add_argument("recipe", nargs="?", choices=list(recipes.RECIPES), metavar="recipe", help="a recipe with weights")
     sample.add_argument("--from", type=Path, dest="file", metavar="FILE.onnx", help="an exported model, instead of a recipe")
     sample.add_argument("--weights", type=Path, default=pretrained.FOLDER, help="a recipe's; default: the shipped ones")
-    sample.add_argument("-n", type=int, default=64, help=f"pictures, characters or quarter notes, at most {MOST:,}")
+    sample.add_argument("-n", type=int, default=64, help=f"pictures, characters, levels or quarter notes, at most {MOST:,}")
     sample.add_argument("--seed", type=int, default=0)
-    sample.add_argument("--out", type=Path, default=Path("samples.png"), help="of pictures; for music .mid; text is printed")
+    sample.add_argument("--out", type=Path, metavar="FILE", help=".png, .mid or .txt; else samples.png or .mid, or the screen")
 
-    evaluate = commands.add_parser("evaluate", help="measure a recipe's weights and hold them to their card")
+    evaluate = commands.add_parser("evaluate", help="measure a recipe's weights; status 1 if they are off their card")
     evaluate.set_defaults(command=_evaluate)
     evaluate.add_argument("recipe", choices=list(recipes.RECIPES), metavar="recipe", help="a recipe with weights")
     evaluate.add_argument("--weights", type=Path, default=pretrained.FOLDER, help="their folder; default: the shipped ones")
-    evaluate.add_argument("--write", action="store_true", help="write the figures on the card")
+    evaluate.add_argument("--write", action="store_true", help="write the figures on the card instead")
 
-    exporting = commands.add_parser("export", help="write a recipe's decoder, generator or GPT into one ONNX file")
+    exporting = commands.add_parser("export", help=f"write a decoder, generator or GPT into one ONNX file, opset {OPSET}")
     exporting.set_defaults(command=_export)
     exporting.add_argument("recipe", choices=list(recipes.RECIPES), metavar="recipe", help="a recipe with weights")
     exporting.add_argument("--weights", type=Path, default=pretrained.FOLDER, help="their folder; default: the shipped ones")
-    exporting.add_argument("--out", type=Path, metavar="FILE.onnx", help="default: RECIPE.onnx")
+    exporting.add_argument("--out", type=Path, metavar="FILE.onnx", help=f"of opset {OPSET}; default: RECIPE.onnx")
 
     bench = commands.add_parser("bench", help="measure how fast a recipe trains on this machine")
     bench.set_defaults(command=_bench)
@@ -85,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace) -> None:
+    if options.save_every < 1:
+        raise ValueError(f"--save-every must be 1 step or more, got {options.save_every}")
     folder = options.folder or Path("runs") / f"{options.recipe}-{options.version}-{options.seed}"
     changes = {k: v for k in ("epochs", "precision") if (v := getattr(options, k)) is not None}
     recipe = recipes.get(options.recipe)
@@ -102,7 +106,8 @@ def _train(options: argparse.Namespace) -> None:
 
     first = accelerator().is_main_process  # of several processes one speaks, measures and writes
     if first:
-        print(f"{options.recipe}, {options.version} version, seed {options.seed}; checkpoints, logs, pictures go to {folder}")
+        kept = "checkpoints, logs, pictures" if recipe.fit is None else "weights (a fit has no checkpoints)"
+        print(f"{options.recipe}, {options.version} version, seed {options.seed}; {kept} go to {folder}")
     run = recipes.run(
         options.recipe, options.version, seed=options.seed, folder=folder / "checkpoints",
         callbacks=callbacks, save_every=options.save_every, **changes,
@@ -114,7 +119,7 @@ def _train(options: argparse.Namespace) -> None:
     print(f"trained in {run.seconds:.0f} s; measuring on the test set …")
     card = pretrained.save(run, version=options.version, seed=options.seed, folder=folder)
     _print_figures(card["figures"])
-    print(f"weights: {folder / options.recipe}.safetensors")
+    print(f"weights: {folder / options.recipe}.safetensors" if recipe.keep else f"card: {folder / options.recipe}.json")
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -123,20 +128,38 @@ def _sample(options: argparse.Namespace) -> None:
     if (options.recipe is None) == (options.file is None):
         raise ValueError(f"give either a recipe ({', '.join(recipes.RECIPES)}) or --from FILE.onnx")
     noise = Noise(options.seed)
+    drawn: Any
     if options.file is not None:
         drawn = draw(options.file, options.n, noise)
-        print(drawn if isinstance(drawn, str) else save_png(torch.from_numpy(drawn), options.out))
+        kind = "text" if isinstance(drawn, str) else "pictures"
+        place, drawn = _place(options.out, kind), drawn if kind == "text" else torch.from_numpy(drawn)
+    else:
+        recipe = recipes.get(options.recipe)
+        kind = "text" if recipe.text else "music" if recipe.music else "pictures"
+        place, model = _place(options.out, kind), pretrained.load(options.recipe, folder=options.weights)
+        if kind == "pictures" and not hasattr(model, "sample"):
+            raise ValueError(f"{options.recipe} is no generative model: it has no way to draw samples")
+        drawn = (recipe.text or recipe.music or type(model).sample)(model, options.n, noise)
+    if place is None:
+        print(drawn)
         return
-    model, recipe = pretrained.load(options.recipe, folder=options.weights), recipes.get(options.recipe)
-    if recipe.text is not None:
-        print(recipe.text(model, options.n, noise))
-        return
-    if recipe.music is not None:
-        print(save_midi(recipe.music(model, options.n, noise), options.out.with_suffix(".mid"), steps=2))
-        return
-    if not hasattr(model, "sample"):
-        raise ValueError(f"{options.recipe} is no generative model: it has no way to draw samples")
-    print(save_png(model.sample(options.n, noise), options.out))
+    if kind == "text":
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(f"{drawn}\n", encoding="utf-8")
+    elif kind == "music":
+        save_midi(drawn, place, steps=2)
+    else:
+        save_png(drawn, place)
+    print(place)
+
+
+def _place(out: Path | None, kind: str) -> Path | None:
+    """The file that samples of a kind go into, or None: the screen."""
+    if out is None:
+        return None if kind == "text" else Path(f"samples{ENDINGS[kind]}")
+    if out.suffix.lower() != ENDINGS[kind]:
+        raise ValueError(f"--out must end in {ENDINGS[kind]} for {kind}, got {out}")
+    return out
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -144,14 +167,19 @@ def _export(options: argparse.Namespace) -> None:
     print(f"{path}: {path.stat().st_size:,} bytes. Draw from it: python -m genai_lib sample --from {path}")
 
 
-def _evaluate(options: argparse.Namespace) -> None:
+def _evaluate(options: argparse.Namespace) -> int:
     before = pretrained.card(options.recipe, folder=options.weights)["figures"]
     model = pretrained.load(options.recipe, folder=options.weights)
     print("measuring on the test set …")
     if options.write:
         _print_figures(pretrained.measure_again(options.recipe, folder=options.weights)["figures"], before)
-    else:
-        _print_figures(pretrained.measure(options.recipe, model), before)
+        return 0
+    figures = pretrained.measure(options.recipe, model)
+    _print_figures(figures, before)
+    off = pretrained.off(figures, before)
+    for figure in off:
+        print(f"off: {figure}", file=sys.stderr)
+    return 1 if off else 0
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -51,6 +51,7 @@ class ExportError(RuntimeError):
 def export(name: str, path: Path | str, *, folder: Path | str = pretrained.FOLDER) -> Path:
     """Write a recipe's product into one ONNX file, once ONNX Runtime has given the numbers that torch gives.
 
+    The file is written in version 18 of ONNX's operators (opset 18, `OPSET`).
     The number of rows B is free in the file, and so is T up to the context. Inputs: ``z`` (B, Z) float32, ``y`` (B,) int64,
     or ``tokens`` (B, T) int64. Output: pixels (B, C, H, W) in [0, 1], or logits (B, V). Metadata: `recipe`, `title`, `weights`
     (their SHA-256, from the card), `makes` ("pictures" or "text"), `latent` and `classes` of a picture's maker, `vocabulary`,

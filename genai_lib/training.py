@@ -10,7 +10,6 @@ The loop knows no model. Device, several processes and gradient reduction come f
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import warnings
@@ -27,7 +26,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
-from genai_lib import checkpoint
+from genai_lib import checkpoint, progress
 from genai_lib.data.batches import Batches
 from genai_lib.noise import Noise
 
@@ -132,6 +131,8 @@ class Trainer:
         names = [p.name for p in players]
         if not players or len(set(names)) < len(names):
             raise ValueError(f"a game needs players with different names, got {names}")
+        if save_every < 1 or log_every < 1:
+            raise ValueError(f"save_every and log_every must be 1 step or more, got {save_every} and {log_every}")
         self.accelerator = accelerator()
         self.device = self.accelerator.device
         self.players, self.seed, self.callbacks = list(players), seed, list(callbacks)
@@ -152,14 +153,13 @@ class Trainer:
         """Play until `steps` steps are done in all, from a checkpoint if there is one; returns `history`.
 
         Ctrl-C (or a notebook's stop button) ends the run after the step in progress, with a checkpoint if there is a
-        `folder`.
+        `folder`. Several processes stop after the same step, whichever of them it reaches first.
         """
         if self.step == 0:
             self.resume()
         for player in self.players:
             player.module.train()
-        quiet = bool(os.environ.get("TQDM_DISABLE")) or not self.accelerator.is_main_process
-        bar = tqdm(total=steps, initial=self.step, unit="step", disable=quiet)
+        bar = progress.bar(steps, "step", initial=self.step)
         try:
             with bar, _postponed_interrupt() as interrupted:
                 while self.step < steps:
@@ -177,9 +177,11 @@ class Trainer:
             self._log(bar)
         for callback in self.callbacks:
             callback.after_step(self)
-        if self.folder and (self.step % self.save_every == 0 or self.step == steps or interrupted):
+        stop = self._any(bool(interrupted))
+        if self.folder and (self.step % self.save_every == 0 or self.step == steps or stop):
             self.save()
-        if interrupted:
+        if stop:
+            self.accelerator.wait_for_everyone()  # torchrun ends the others as soon as one has ended: not before it is saved
             where = f"saved in {self.folder.path}: run again to go on" if self.folder else "no folder, nothing saved"
             raise KeyboardInterrupt(f"stopped after step {self.step} of {steps} ({where})")
 
@@ -229,6 +231,12 @@ class Trainer:
             for g, mean in zip(gradients, joint.split([g.numel() for g in gradients]), strict=True):
                 g.copy_(mean.view_as(g))
 
+    def _any(self, mine: bool) -> bool:
+        """Whether it is so in any of the processes."""
+        if self.accelerator.num_processes == 1:
+            return mine
+        return bool(self.accelerator.reduce(torch.tensor([float(mine)], device=self.device)).item())
+
     # ------------------------------------------------------------ what is kept
 
     def _add(self, name: str, scalar: Tensor) -> None:
@@ -255,15 +263,23 @@ class Trainer:
         return self.folder.write(self._state(), self.step) if self.accelerator.is_main_process else None
 
     def resume(self) -> bool:
-        """Take up the newest sound checkpoint of `folder`; False if there is none."""
-        state = self.folder.newest() if self.folder else None
-        if state is None:
+        """Take up the newest sound checkpoint of `folder`; False if there is none.
+
+        Raises CheckpointError if all are damaged, or if it is of another run or model.
+        """
+        if self.folder is None or (state := self.folder.newest()) is None:
             return False
+        where, remedy = f"the checkpoints in {self.folder.path}", "Choose another folder, or delete that one."
         if state["run"] != self._run():
-            raise checkpoint.CheckpointError(
-                f"the checkpoints in {self.folder.path} are of another run: {state['run']}, not {self._run()}. "  # type: ignore[union-attr]
-                "Choose another folder, or delete that one."
-            )
+            raise checkpoint.CheckpointError(f"{where} are of another run: {state['run']}, not {self._run()}. {remedy}")
+        try:
+            self._take_up(state)
+        except (KeyError, RuntimeError, ValueError) as error:
+            fault = f"lack {error}" if isinstance(error, KeyError) else "are of another model or optimiser"
+            raise checkpoint.CheckpointError(f"{where} {fault}. {remedy}") from error
+        return True
+
+    def _take_up(self, state: dict[str, Any]) -> None:
         for player in self.players:
             saved = state["players"][player.name]
             player.module.load_state_dict(saved["module"])
@@ -274,10 +290,10 @@ class Trainer:
             callback.load_state_dict(saved)
         torch.set_rng_state(state["random"]["cpu"])
         if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["random"]["cuda"])
+            kept = state["random"]["cuda"][: torch.cuda.device_count()]  # another machine may have had more GPUs, or fewer
+            torch.cuda.set_rng_state_all(kept)
         self.step, self.history = state["step"], state["history"]
         self._sums = {name: total.to(self.device) for name, total in state["sums"].items()}
-        return True
 
     def _run(self) -> dict[str, Any]:
         """What must be equal for a run to go on from a checkpoint."""

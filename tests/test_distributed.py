@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +26,8 @@ def launch(processes: int, *arguments: str) -> str:
     return done.stdout
 
 
-def play(folder: Path, *, processes: int, stop: int = 0) -> None:
-    launch(processes, str(PROGRAM), str(folder), str(stop), *NAMES)
+def play(folder: Path, *, processes: int, stop: int = 0) -> str:
+    return launch(processes, str(PROGRAM), str(folder), str(stop), *NAMES)
 
 
 def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
@@ -48,20 +49,36 @@ def together(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def handed_over(tmp_path_factory) -> Path:
-    """Two processes until step 5, interrupted; one process goes on from the checkpoint of step 3."""
-    folder = tmp_path_factory.mktemp("handed over")
-    play(folder, processes=2, stop=5)
+def two_then_one(tmp_path_factory) -> Path:
+    """Two processes until Ctrl-C reaches the second of them in step 5; one process goes on."""
+    folder = tmp_path_factory.mktemp("two then one")
+    told = play(folder, processes=2, stop=5)
     for name in NAMES:
+        assert [path.stem for path in sorted((folder / name).iterdir())] == ["step_00000003", "step_00000005"]
+        for process in (0, 1):  # both stopped after the same step
+            stopped = f"stopped after step 5 of 8 (saved in {folder / name}: run again to go on)"
+            assert f"{name} in process {process} of 2: {stopped}" in told
         assert not (folder / f"{name}.pt").exists()
-        assert any((folder / name).iterdir())
-    play(folder, processes=1)
+    told = play(folder, processes=1)
+    assert all(f"{name}: 3 steps played" in told for name in NAMES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one_then_two(alone, tmp_path_factory) -> Path:
+    """One process until step 6; two processes go on from its checkpoint."""
+    folder = tmp_path_factory.mktemp("one then two")
+    for name in NAMES:
+        (folder / name).mkdir()
+        shutil.copy(alone / name / "step_00000006.safetensors", folder / name)
+    told = play(folder, processes=2)
+    assert all(f"{name}: 2 steps played" in told for name in NAMES)
     return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("how", ["together", "handed_over"])
+@pytest.mark.parametrize("how", ["together", "two_then_one", "one_then_two"])
 def test_the_weights_do_not_depend_on_the_number_of_processes(how, name, alone, request):
     """Each process has half of every batch and half of its noise; sums in another order round otherwise, and no more."""
     ours, one = weights(request.getfixturevalue(how), name), weights(alone, name)

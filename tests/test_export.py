@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,9 +12,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 
 from genai_lib import Noise, pretrained, recipes
 from genai_lib import export as exporting
+from genai_lib.__main__ import main
 from genai_lib.export import ExportError, draw, export
 from genai_lib.models.gan import dcgan
 from genai_lib.models.gpt import GPT, GPTConfig
@@ -129,6 +132,54 @@ def test_a_file_suffices(exported, writer, monkeypatch):
     assert len(draw(writer[1], 5, Noise(0))) == 5
 
 
+@pytest.fixture(scope="module", params=["vae-conv", "dcgan-conditional", "gpt"])
+def shipped(request, tmp_path_factory):
+    """The name of a shipped model, and the file that the command line makes of it."""
+    path = tmp_path_factory.mktemp("shipped") / f"{request.param}.onnx"
+    assert main(["export", request.param, "--out", str(path)]) == 0
+    return request.param, path
+
+
+@pytest.mark.slow
+def test_the_file_of_a_shipped_model_holds_its_numbers(shipped):
+    name, path = shipped
+    product, runtime = pretrained.load(name), onnxruntime.InferenceSession(path)
+    for B in (1, 5):
+        noise = Noise(0, B)
+        if name == "gpt":
+            inputs = {"tokens": noise.integers(LETTERS, B, 64)}
+            expected = product(inputs["tokens"])[:, -1]
+        elif name == "vae-conv":
+            inputs = {"z": noise.normal(B, product.latent)}
+            expected = product.decode(inputs["z"]).sigmoid()
+        else:
+            inputs = {"z": noise.normal(B, product.latent), "y": noise.integers(10, B)}
+            expected = (product(**inputs) + 1) / 2
+        (found,) = runtime.run(None, {key: value.numpy() for key, value in inputs.items()})
+        assert found.shape == expected.shape
+        assert found.std() > 0.1
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_command_line_draws_from_the_file_what_it_draws_from_the_recipe(shipped, tmp_path, capsys):
+    name, path = shipped
+    asked = ["-n", "30", "--seed", "7", "--out"]
+    ending = "txt" if name == "gpt" else "png"
+    for number, source in enumerate((["--from", str(path)], [name])):
+        assert main(["sample", *source, *asked, str(tmp_path / f"{number}.{ending}")]) == 0
+    if name == "gpt":
+        written, expected = ((tmp_path / f"{number}.txt").read_text(encoding="utf-8") for number in (0, 1))
+        assert written == expected
+        assert len(written) == 31  # and the end of the line
+        assert len(set(written)) > 8
+    else:
+        drawn, expected = (np.asarray(Image.open(tmp_path / f"{number}.png")).astype(int) for number in (0, 1))
+        assert drawn.shape == ((5 * 30 - 2) * 2, (6 * 30 - 2) * 2, 3)
+        assert np.abs(drawn - expected).max() <= 1  # a grey level, where rounding falls the other way
+        assert 0.05 < (drawn[2:54, 2:54] > 200).mean() < 0.5 < (drawn[2:54, 2:54] < 50).mean()  # white strokes on black
+
+
 # ---------------------------------------------------------------- what is in the file
 
 
@@ -159,6 +210,16 @@ def test_onnx_finds_nothing_to_complain_about(exported, writer):
         assert all(dims[0].dim_param for dims in inputs.values())  # B is free
     tokens = onnx.load(writer[1]).graph.input[0].type.tensor_type.shape.dim
     assert tokens[0].dim_param != tokens[1].dim_param != ""
+
+
+def test_the_opset_is_told_wherever_one_looks_for_it(capsys):
+    page = Path(__file__).resolve().parents[1] / "book" / "how_to_use.md"
+    assert f"(opset {exporting.OPSET}, `OPSET`)" in export.__doc__
+    assert f"version {exporting.OPSET} of ONNX's operators (its *opset*)" in page.read_text(encoding="utf-8")
+    for command in ([], ["export"]):
+        with pytest.raises(SystemExit):
+            main([*command, "--help"])
+        assert f"opset {exporting.OPSET}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_no_file_tells_where_it_was_made(exported, writer):

@@ -46,9 +46,10 @@ def some(name, n):
 
 
 def few(name, steps, *, seed=0, **changes):
-    """A minute version of `steps` steps, in single precision wherever it runs."""
-    per_epoch = len(rows(name)[0]) // changes.get("batch_size", RECIPES[name].minute.batch_size)
-    return recipes.run(name, seed=seed, **{"epochs": steps * RECIPES[name].turns / per_epoch, "precision": "fp32"} | changes)
+    """A minute version of `steps` steps of at most 32 rows, in single precision wherever it runs."""
+    batch_size = min(32, RECIPES[name].minute.batch_size)
+    epochs = steps * RECIPES[name].turns / (len(rows(name)[0]) // batch_size)
+    return recipes.run(name, seed=seed, **{"epochs": epochs, "batch_size": batch_size, "precision": "fp32"} | changes)
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_the_minute_version_is_never_the_longer_one(name):
 
 @pytest.mark.parametrize("name", [n for n in PLAYED if n not in GANS])
 def test_a_minute_version_learns(name):
-    run = few(name, 60, batch_size=32 if RECIPES[name].music is None else 8)  # a piece of music is long
+    run = few(name, 60)
     (losses,) = (column for key, column in run.history.items() if key.endswith("/loss"))
     assert run.history["step"] == [20, 40, 60]
     assert all(math.isfinite(value) for column in run.history.values() for value in column)
@@ -96,7 +97,7 @@ def test_a_minute_version_learns(name):
 
 @pytest.mark.parametrize("name", GANS)
 def test_a_minute_gan_plays(name):
-    run = few(name, 40, batch_size=32)
+    run = few(name, 40)
     assert run.history["step"] == [20, 40]
     scalars = {"step", "discriminator/loss", "discriminator/D(x)", "discriminator/D(G(z))", "generator/loss"}
     assert set(run.history) == scalars
@@ -141,7 +142,7 @@ def test_a_product_draws_pictures(name, fewer_digits):
 
 @pytest.mark.parametrize("name", PLAYED)
 def test_a_run_repeats_bit_for_bit(name):
-    first, second, other = (few(name, 3, batch_size=32, seed=seed) for seed in (0, 0, 1))
+    first, second, other = (few(name, 3, seed=seed) for seed in (0, 0, 1))
     for part in ("model", "product"):
         assert torch.equal(weights(getattr(first, part)), weights(getattr(second, part)))
         assert not torch.equal(weights(getattr(first, part)), weights(getattr(other, part)))
@@ -326,7 +327,7 @@ def test_with_ema_the_product_is_the_averaged_generator(name):
         def after_step(self, trainer):
             seen.append({key: p.detach().clone() for key, p in self.model.generator.named_parameters()})
 
-    run = few(name, 4, ema=0.5, batch_size=32, callbacks=lambda model: [Watch(model)])
+    run = few(name, 4, ema=0.5, callbacks=lambda model: [Watch(model)])
     assert run.product is not run.model.generator
     average = seen[0]
     for later in seen[1:]:
@@ -358,11 +359,11 @@ def test_a_run_in_a_folder_goes_on_where_it_was(tmp_path):
             if trainer.step == 3:
                 raise KeyboardInterrupt
 
-    whole = few("dcgan", 5, ema=0.9, batch_size=32, folder=tmp_path / "whole", callbacks=[Callback()])
+    whole = few("dcgan", 5, ema=0.9, folder=tmp_path / "whole", callbacks=[Callback()])
     Stop.__name__ = "Callback"  # a run's callbacks are part of what it is
     with pytest.raises(KeyboardInterrupt):
-        few("dcgan", 5, ema=0.9, batch_size=32, folder=tmp_path / "cut", save_every=2, callbacks=[Stop()])
-    resumed = few("dcgan", 5, ema=0.9, batch_size=32, folder=tmp_path / "cut", save_every=2, callbacks=[Callback()])
+        few("dcgan", 5, ema=0.9, folder=tmp_path / "cut", save_every=2, callbacks=[Stop()])
+    resumed = few("dcgan", 5, ema=0.9, folder=tmp_path / "cut", save_every=2, callbacks=[Callback()])
     assert torch.equal(weights(resumed.model), weights(whole.model))
     assert torch.equal(weights(resumed.product), weights(whole.product))
     assert resumed.history == whole.history
@@ -455,8 +456,17 @@ def test_an_unknown_version_is_refused():
 
 @pytest.mark.parametrize("name", ["gan-mlp", "vae-mlp"])
 def test_a_run_without_a_step_is_refused(name):
-    with pytest.raises(ValueError, match="epochs=0 makes no step"):
-        recipes.run(name, epochs=0)
+    for epochs in (0, -1, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"^epochs must be a finite number above 0, got {epochs}$"):
+            recipes.run(name, epochs=epochs)
+    with pytest.raises(ValueError, match=r"^epochs=1e-06 makes no step: an epoch has "):
+        recipes.run(name, epochs=1e-6)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_fit_without_a_round_is_refused(name):
+    with pytest.raises(ValueError, match=f"^epochs=0.5 makes no round: {name} is fitted in whole rounds, 1 or more$"):
+        recipes.run(name, epochs=0.5)
 
 
 def test_another_precision_and_an_impossible_decay_are_refused():

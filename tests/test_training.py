@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import random
@@ -13,6 +14,7 @@ import torch
 from small_game import fingerprint, game, trainer
 from torch import nn
 
+from genai_lib import progress
 from genai_lib.checkpoint import CheckpointError
 from genai_lib.data import Batches
 from genai_lib.data.toys import ring
@@ -189,8 +191,38 @@ def test_a_missing_random_state_is_an_error(tmp_path):
     state = checkpoint.load(file)
     del state["random"]
     checkpoint.save(state, file)
-    with pytest.raises(KeyError, match="random"):
+    with pytest.raises(CheckpointError) as error:
         trainer(str(tmp_path)).run(14)
+    assert str(error.value) == (
+        f"the checkpoints in {tmp_path} lack 'random'. Choose another folder, or delete that one."
+    )
+
+
+@pytest.mark.parametrize("fault", ["model", "optimiser"])
+def test_a_checkpoint_of_another_model_is_refused(tmp_path, fault):
+    player, batches = line_player()
+    Trainer([player], batches, folder=tmp_path).run(2)
+    if fault == "model":
+        player.module = nn.Linear(1, 2)
+    else:
+        player.optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
+    with pytest.raises(CheckpointError, match=r"are of another model or optimiser\. Choose another folder"):
+        Trainer([player], batches, folder=tmp_path).run(4)
+
+
+@pytest.mark.parametrize("before, after", [(8, 1), (1, 8), (3, 3), (0, 2), (2, 0)])
+def test_a_run_goes_on_where_there_are_more_or_fewer_gpus(tmp_path, monkeypatch, before, after):
+    restored = []
+    first, second = trainer(str(tmp_path)), trainer(str(tmp_path))  # the weights stay on the processor
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: before > 0)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [torch.tensor([i], dtype=torch.uint8) for i in range(before)])
+    first.run(7)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: after > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: after)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", lambda states: restored.extend(state.item() for state in states))
+    assert second.resume()
+    assert second.step == 7
+    assert restored == list(range(min(before, after)))
 
 
 def test_ctrl_c_ends_after_the_step_and_saves(tmp_path):
@@ -208,12 +240,30 @@ def test_ctrl_c_ends_after_the_step_and_saves(tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_the_bar_shows_the_losses_so_far(capsys, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    monkeypatch.setattr(progress, "tqdm", functools.partial(progress.tqdm, mininterval=0))  # every update is drawn
+    run = trainer(None, log_every=5)
+    run.run(17)
+    lines = capsys.readouterr().err.split("\r")
+    names = [name for name in run.history if name != "step"]
+    assert len(names) == 3  # two losses, and the norm of the gradient that is clipped
+    for row, step in enumerate(run.history["step"][:-1]):
+        (line,) = [line for line in lines if f" {step + 1:.0f}/17 " in line]  # it is drawn with the next step
+        assert ", ".join(f"{name}={run.history[name][row]:.4g}" for name in names) in line
+    assert ", ".join(f"{name}={run.history[name][-1]:.4g}" for name in names) in lines[-1]  # and it stays
+
+
 def test_bad_arguments_and_bad_numbers_are_named():
     player, batches = line_player()
     with pytest.raises(ValueError, match=r"a game needs players with different names, got \['line', 'line'\]"):
         Trainer([player, player], batches)
     with pytest.raises(ValueError, match="precision must be 'fp32' or 'bf16', got 'int8'"):
         Trainer([player], batches, precision="int8")
+    for counts in ({"save_every": 0}, {"log_every": 0}, {"save_every": -3}):
+        given = " and ".join(str({"save_every": 500, "log_every": 20, **counts}[name]) for name in ("save_every", "log_every"))
+        with pytest.raises(ValueError, match=f"^save_every and log_every must be 1 step or more, got {given}$"):
+            Trainer([player], batches, **counts)
     with pytest.raises(ValueError, match="this Trainer has no folder to save in"):
         Trainer([player], batches).save()
     player.optimizer.param_groups[0]["lr"] = 1e6

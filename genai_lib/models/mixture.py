@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genai_lib import progress
 from genai_lib.models.pca import PCA
 from genai_lib.noise import Noise
 
@@ -26,17 +27,22 @@ def climb(
 
     `expect()`, the E step, returns the log-likelihoods (N,) in nats and the expectations of what is hidden, with which the
     evidence lower bound touches them. `maximise(expectations)`, the M step, sets the parameters to that bound's maximum, so
-    that the likelihood cannot fall. Returns the mean log-likelihood before each step, nats per example.
+    that the likelihood cannot fall. Returns the mean log-likelihood before each step, nats per example; a progress bar shows
+    it if the climb takes longer than a second.
 
     Source: Dempster, Laird & Rubin 1977, theorem 1.
     """
     history: list[float] = []
-    for _ in range(steps):
-        log_prob, expectations = expect()
-        history.append(log_prob.mean().item())
-        if len(history) > 1 and history[-1] - history[-2] < tolerance:
-            break
-        maximise(expectations)
+    with progress.bar(steps, "round", delay=1.0) as bar:
+        for _ in range(steps):
+            log_prob, expectations = expect()
+            history.append(log_prob.mean().item())
+            bar.set_postfix({"log-likelihood": f"{history[-1]:.6g}"}, refresh=False)
+            bar.update()
+            if len(history) > 1 and history[-1] - history[-2] < tolerance:
+                bar.total = bar.n  # it has arrived
+                break
+            maximise(expectations)
     return history
 
 
@@ -48,6 +54,10 @@ def pick(probabilities: Tensor, u: Tensor) -> Tensor:
 
 def _responsibilities(joint: Tensor) -> tuple[Tensor, Tensor]:  # who answers for which example?
     return joint.logsumexp(dim=1), joint.softmax(dim=1)  # (N,), (N, K)
+
+
+def _inverse(L: Tensor) -> Tensor:  # of a lower triangular matrix (D, D)
+    return torch.linalg.solve_triangular(L, torch.eye(len(L), dtype=L.dtype, device=L.device), upper=False)
 
 
 class GaussianMixture(nn.Module):
@@ -85,11 +95,11 @@ class GaussianMixture(nn.Module):
         """log π_k + log N(x; μ_k, Σ_k) for each example and component: (N, K) nats."""
         K, D = self.means.shape
         columns = []
-        for k in range(K):  # one component at a time: (D, N) of memory, not (K, D, N)
-            L, centred = self.factors[k], (x - self.means[k]).T  # (D, D) or (D,), (D, N)
-            whitened = centred / L[:, None] if self.diagonal else torch.linalg.solve_triangular(L, centred, upper=False)
+        for k in range(K):  # one component at a time: (N, D) of memory, not (K, N, D)
+            L, centred = self.factors[k], x - self.means[k]  # (D, D) or (D,), (N, D)
+            whitened = centred / L if self.diagonal else centred @ _inverse(L).T  # a product is faster than N solutions
             log_det = (L if self.diagonal else L.diagonal()).log().sum()
-            columns.append(-0.5 * whitened.square().sum(dim=0) - log_det)
+            columns.append(-0.5 * whitened.square().sum(dim=1) - log_det)
         return torch.stack(columns, dim=1) - 0.5 * D * math.log(2 * math.pi) + self.weights.log()
 
     def log_prob(self, x: Tensor) -> Tensor:

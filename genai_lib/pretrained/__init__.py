@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 from dataclasses import asdict
 from datetime import date
@@ -22,6 +23,17 @@ from genai_lib import recipes
 
 FOLDER = Path(__file__).parent
 STORED = {torch.float32: torch.float16, torch.float64: torch.float32}  # half of the digits, half of the space
+
+# How far a figure may lie from its card on another processor, where rounding moves a sample's pixels a little and averages
+# less: a share of the card's figure, or a number, whichever is more. "elbo" also stands for "elbo, binarised" and so on.
+HELD = {
+    "accuracy": (0, 5e-4), "squared error": (0.005, 0), "elbo": (0, 0.3), "iwae k=500": (0, 0.3), "log-likelihood": (0, 0.01),
+    "fid": (0.1, 0.02), "kid": (0.1, 0.002), "diversity": (0.03, 0), "copies": (0, 0.02), "psnr": (0, 0.02),
+    "asked digit seen": (0, 0.005), "asked colour seen": (0, 0.05), "clip score": (0, 0.01),
+    "recall@1": (0, 0.02), "recall@10": (0, 0.02), "bits per character": (0, 0.005), "four lines of five": (0, 0.03),
+    "well-formed": (0, 0), "solvable": (0, 0.02), "new": (0, 0.02), "pushes": (0, 1), "nats per cell": (0, 0.002),
+    "nats per token": (0, 0.002), "parallels": (0, 0.02), "parallels, Bach": (0, 1e-6),
+}  # fmt: skip
 
 
 class WeightsError(RuntimeError):
@@ -133,6 +145,17 @@ def measure(name: str, product: nn.Module) -> recipes.Quality:
     """The recipe's figures for a product, on the test set, with the shipped weights of the recipe's judge."""
     recipe = recipes.get(name)
     return {key: round(value, 6) for key, value in recipe.quality(product, judge(recipe.judge)).items()}
+
+
+def off(figures: recipes.Quality, card: recipes.Quality) -> list[str]:
+    """Which figures are not those on the card, by the rule of `HELD` (others: one per cent), each in words."""
+    found = []
+    for name, expected in card.items():
+        share, number = HELD.get(name) or HELD.get(name.partition(",")[0], (0.01, 0))
+        value, most = figures.get(name, math.nan), max(share * abs(expected), number)
+        if not abs(value - expected) <= most:
+            found.append(f"{name} is {value:.4f}, and should be {expected:.4f} ± {most:.2g} as on the card")
+    return found
 
 
 def judge(name: str = "classifier") -> Any | None:

@@ -6,6 +6,7 @@ with the package. Both are the same code with another `Effort`. The recipes them
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -189,15 +190,29 @@ def run_recipe(
     -------
     Run
         With model and product in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        No such version or precision, or epochs that make no step (no whole round of a fit), or endless ones.
+    CheckpointError
+        The checkpoints in the folder are damaged, of another run or of another model.
     """
     alone = {"then": None} if "epochs" in changes else {}  # other epochs than the recipe's: one stage of them
     effort = replace(recipe.effort(version), **alone, **changes)  # type: ignore[arg-type]
+    if not 0 < effort.epochs < math.inf:
+        raise ValueError(f"epochs must be a finite number above 0, got {effort.epochs}")
     torch.manual_seed(seed)
     model = recipe.build()
     if recipe.fit is not None:
+        if effort.epochs < 1:
+            raise ValueError(f"epochs={effort.epochs} makes no round: {recipe.name} is fitted in whole rounds, 1 or more")
         x = recipe.data(torch.device("cpu"))[0]
         start = time.perf_counter()
-        rise = recipe.fit(model, x, Noise(seed), int(effort.epochs))
+        try:
+            rise = recipe.fit(model, x, Noise(seed), int(effort.epochs))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("stopped in the middle of a fit, which has no checkpoints: nothing is saved") from None
         record = {"step": [float(i) for i in range(len(rise))], "log-likelihood": rise}
         return Run(recipe, effort, model, model, record, time.perf_counter() - start)
     history: dict[str, list[float]] = {}

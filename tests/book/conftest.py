@@ -24,6 +24,12 @@ ROOT = Path(__file__).resolve().parents[2]
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]
 LOCAL = ("file:", "data:", "blob:", "about:", "http://localhost:", "http://127.0.0.1:")
+# Another theme's colours at once: buttons would fade from one to the other, and a test would have to wait for them.
+STILL = """addEventListener("DOMContentLoaded", () => {
+    const style = document.createElement("style");
+    style.textContent = "* { transition: none !important; }";
+    document.head.append(style);
+});"""
 
 pytest.register_assert_rewrite("tests.book.pages_in_browser")  # its asserts then show their values, as a test file's do
 
@@ -41,7 +47,15 @@ def build_site(source: Path, target: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`_build/html` of the book as it is now, built once for all the tests (and all the workers of one run)."""
+    """`_build/html` of the book as it is now, built once for all the tests (and all the workers of one run).
+
+    `BUILT_SITE` names a folder of pages built a moment ago, as `make test` does: the site readers get is looked at then.
+    """
+    named = os.environ.get("BUILT_SITE")
+    if named:
+        if not (Path(named) / "index.html").is_file():
+            pytest.fail(f"BUILT_SITE={named} holds no index.html: run `make book`, or unset it.", pytrace=False)
+        return Path(named)
     shared = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
         shared = shared.parent
@@ -85,6 +99,7 @@ def offline_page(browser: Browser, foreign_requests: list[str], console_errors: 
             foreign_requests.append(route.request.url)
             route.abort()
 
+    context.add_init_script(STILL)
     context.set_default_timeout(90_000)  # on a machine that does other things too, a page of formulas takes its time
     context.route("**/*", gate)
     page = context.new_page()

@@ -91,7 +91,6 @@ class PageInBrowser:
         colours = {}
         for theme in ("light", "dark"):
             page.evaluate("theme => { const d = document.documentElement.dataset; d.theme = d.mode = theme }", theme)
-            page.wait_for_timeout(250)  # buttons fade from one colour to the other
             colours[theme] = page.locator("body").evaluate(
                 "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]")
             # a theme changes colours and nothing else

@@ -14,9 +14,9 @@ LIBRARY = ROOT / "genai_lib"
 FILES = sorted(LIBRARY.rglob("*.py"))
 
 # Lowest first. Files of one floor may import each other (models/vae.py uses models/gaussian.py), never in a circle.
-FLOORS = ["noise", "data", "models", "objectives", "optimisers", "checkpoint", "training", "callbacks", "metrics",
-          "ledger", "games", "recipes", "speed", "pretrained", "sweep", "export", "compression", "studio", "plotting",
-          "widgets", "__main__"]
+FLOORS = ["noise", "progress", "data", "models", "objectives", "optimisers", "checkpoint", "training", "callbacks",
+          "metrics", "ledger", "games", "recipes", "speed", "pretrained", "sweep", "export", "compression", "studio",
+          "plotting", "widgets", "__main__"]
 HEIGHT = {floor: height for height, floor in enumerate(FLOORS)}
 
 

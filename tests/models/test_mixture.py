@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import math
+import re
 import warnings
 
 import numpy as np
@@ -12,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Theirs
 from torch.distributions import Bernoulli, Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
-from genai_lib import Noise
+from genai_lib import Noise, progress
 from genai_lib.models.mixture import BernoulliMixture, GaussianMixture, PictureMixture, climb, pick
 
 K, D = 3, 5
@@ -158,6 +160,20 @@ def test_climbing_alternates_the_two_steps_and_stops():
     assert climb(expect, maximise, steps=50, tolerance=1.0) == [-64.0, -16.0, -4.0, -1.0, -0.25]  # the last gains 0.75
     assert trace == ["E", "M"] * 4 + ["E"]
     assert len(climb(expect, maximise, steps=2, tolerance=-math.inf)) == 2
+
+
+def test_a_long_climb_shows_the_likelihood_so_far(capsys, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    monkeypatch.setattr(progress, "tqdm", functools.partial(progress.tqdm, mininterval=0))  # every update is drawn
+    rises = iter([-64.0, -16.0, -4.125, -4.0])
+    real, asked = progress.bar, []
+    monkeypatch.setattr(progress, "bar", lambda *what, delay: asked.append((*what, delay)) or real(*what))
+    climb(lambda: (torch.full((3,), next(rises)), None), lambda _: None, steps=9, tolerance=1.0)
+    assert asked == [(9, "round", 1.0)]  # what takes a second is long
+    said = capsys.readouterr().err
+    rounds = re.findall(r"(\d+/\d+) [^\r]*log-likelihood=(\S+)\]", said)
+    assert rounds[:3] == [("1/9", "-64"), ("2/9", "-16"), ("3/9", "-4.125")]
+    assert re.search(r"4/4 .*log-likelihood=-4\]\n$", said)  # it ended before the ninth round, and the bar is full
 
 
 @pytest.mark.parametrize("seed", range(20))
