@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from genai_lib import compression, pretrained, setup
+from genai_lib import compression, pretrained, setup, sweep
 
 NAMES = "vae-mlp", "gpt"
 
@@ -24,7 +24,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
     setup(seed=0)
-    figures: dict[str, Any] = {"machine": pretrained.machine(), "cache": compression.cache_row(pretrained.load("gpt"))}
+    figures: dict[str, Any] = {
+        **sweep.head("compression", folder="benchmarks/results"), "cache": compression.cache_row(pretrained.load("gpt")),
+    }  # fmt: skip
     print("gpt:", {k: round(v, 3) for k, v in figures["cache"].items()}, "ms a character", flush=True)
     for name in NAMES:
         figures[name] = {}

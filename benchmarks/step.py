@@ -1,27 +1,32 @@
-"""What a training step costs: fetching data, precision, memory layout; and the GPT beside bare matrix products.
+"""What a training step costs: fetching data, precision, memory layout, memory; and the GPT beside bare matrix products.
 
-    python benchmarks/step.py
+    python benchmarks/step.py --out benchmarks/results/step.json      seven minutes
 
-For each recipe that trains by steps: the mean time of a step of its minute version over about four seconds, and the share of
-it that fetching the batches takes. For the GPT at its
+For each recipe that trains by steps: the time of a step of its minute version, and the share of it that fetching the batches
+takes; the median of three stretches, two or three seconds in all. A recipe that is fitted as a whole is: the seconds are
+those of its whole minute version. Each has a process of its own, and the most memory that process ever held is kept, as it
+stands after the minute version's precision. For the GPT at its
 shipped size, in fp32: the floating-point operations of its matrix products over the step's time, against the rate at
 which the very same products run alone, one after another, on this machine.
+
+Rows are written as they come; a file that has some is completed.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import os
+import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from genai_lib import Noise, pretrained, recipes, setup
+from genai_lib import Noise, recipes, setup, sweep
 from genai_lib.data import Batches
 from genai_lib.recipes.text import CONTEXT
 from genai_lib.speed import step_cost
@@ -37,6 +42,7 @@ def median(function: Callable[[int], object], times: int) -> float:
     return statistics.median(seconds[3:])
 
 
+SECONDS = 2.4  # of training in each way
 VARIANTS: dict[str, dict[str, Any]] = {
     "fp32": {}, "bf16": {"precision": "bf16"}, "bf16, channels last": {"precision": "bf16", "layout": torch.channels_last},
 }  # fmt: skip
@@ -75,24 +81,45 @@ def gpt_against_products() -> dict[str, float]:
     }  # fmt: skip
 
 
+def most_memory() -> float:
+    """The most memory that this process ever held, in GB; the system counts in KiB, on a Mac in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def measured(name: str) -> dict[str, Any]:
+    """The row of one recipe; to be called in a fresh process."""
+    recipe = recipes.get(name)
+    minute = recipe.minute
+    if recipe.players is None:
+        run = recipes.run(name)
+        return {"minute, s": run.seconds, "rounds": len(run.history["step"]), "memory, GB": most_memory()}
+    pictures = any(isinstance(m, nn.Conv2d) for m in recipe.build().modules())
+    row: dict[str, Any] = {}
+    for variant in sorted(VARIANTS, key=lambda variant: variant != minute.precision):  # the minute version's own first
+        if pictures or "layout" not in VARIANTS[variant]:
+            found = step_cost(recipe, seconds=SECONDS, **VARIANTS[variant])
+            row |= {} if found is None else {variant: found}
+            row.setdefault("memory, GB", most_memory())
+    own = row.get(minute.precision, row["fp32"])  # a processor without bfloat16 trains in fp32
+    return {"minute, s": minute.epochs * own["steps a pass"] * own["ms a step"] / 1000, "data": own["data"], **row}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
-    options = parser.parse_args()
+    own = {"--one": {"metavar": "RECIPE", "help": "measure this recipe alone, in this process, and keep its row"}}
+    options = sweep.options(__doc__.split("\n")[0], own=own)
     setup(seed=0)
-    figures: dict[str, Any] = {"machine": pretrained.machine(), "GPT": gpt_against_products(), "steps": {}}
-    print("GPT:", {k: round(v, 2) for k, v in figures["GPT"].items()}, flush=True)
-    for name, recipe in recipes.RECIPES.items():
-        if recipe.players is None:
-            continue
-        pictures = any(isinstance(m, nn.Conv2d) for m in recipe.build().modules())
-        for variant in VARIANTS if pictures else list(VARIANTS)[:2]:
-            found = step_cost(recipe, **VARIANTS[variant])
-            if found is not None:
-                figures["steps"].setdefault(name, {})[variant] = found
-                print(f"{name}, {variant}:", {k: round(v, 4) for k, v in found.items()}, flush=True)
-    if options.out:
-        options.out.write_text(json.dumps(figures, indent=2) + "\n")
+    report = sweep.reopen(options.out, lambda: {
+        **sweep.head("step", options.note, folder="benchmarks/results"), "GPT": gpt_against_products(), "recipes": [],
+    })  # fmt: skip
+    if options.one:
+        sweep.keep({"recipe": options.one, **measured(options.one)}, report, options.out, place="recipes")
+        return
+    print("GPT:", {k: round(v, 2) for k, v in report["GPT"].items()}, flush=True)
+    sweep.save(report, options.out)
+    there = {row["recipe"] for row in report["recipes"]}
+    for name in [name for name in recipes.RECIPES if name not in there]:
+        subprocess.run([sys.executable, __file__, "--one", name, "--out", options.out], check=True,
+                       env=os.environ | {"TQDM_DISABLE": "1"})  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -83,10 +83,10 @@ def main() -> None:
     if options.one:
         print(json.dumps(wait(options.one)))
         return
-    from genai_lib import pretrained, setup, studio
+    from genai_lib import setup, studio, sweep
 
     setup(seed=0)
-    figures: dict[str, Any] = {"machine": pretrained.machine(), "models": {}}
+    figures: dict[str, Any] = {**sweep.head("studio", folder="benchmarks/results"), "models": {}}
     for name in studio.kinds():
         done = subprocess.run([sys.executable, __file__, "--one", name], capture_output=True, text=True, check=True)
         figures["models"][name] = row = json.loads(done.stdout)

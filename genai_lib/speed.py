@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 import warnings
 from collections.abc import Mapping
@@ -28,8 +29,9 @@ class _Timed(Batches):
 
 
 def step_cost(
-    recipe: Recipe, *, precision: str = "fp32", layout: torch.memory_format = torch.contiguous_format, seconds: float = 4.0
-) -> dict[str, float] | None:
+    recipe: Recipe, *, precision: str = "fp32", layout: torch.memory_format = torch.contiguous_format, seconds: float = 4.0,
+    repeats: int = 3,
+) -> dict[str, float] | None:  # fmt: skip
     """Train the minute version of a recipe for some seconds, after ten steps that are not counted.
 
     Parameters
@@ -41,7 +43,9 @@ def step_cost(
     layout : torch.memory_format
         Of the networks: ``torch.channels_last`` may be faster for pictures.
     seconds : float
-        About how long to train; at least ten steps.
+        About how long to train in all; at least `repeats` times four steps.
+    repeats : int
+        Parts that the seconds are cut into. What is told is their median: what disturbs the machine for one does not count.
 
     Returns
     -------
@@ -68,13 +72,17 @@ def step_cost(
         return None
     start, steps = time.perf_counter(), 10
     trainer.run(steps)  # the first steps are slow, and tell how many make up the seconds
-    more = max(10, round(steps * seconds / (time.perf_counter() - start)))
-    batches.seconds, start = 0.0, time.perf_counter()
-    trainer.run(steps + more)
-    took = time.perf_counter() - start
+    more = max(4, round(steps * seconds / repeats / (time.perf_counter() - start)))
+    times, shares = [], []
+    for _ in range(repeats):
+        batches.seconds, start = 0.0, time.perf_counter()
+        trainer.run(trainer.step + more)
+        times.append(time.perf_counter() - start)
+        shares.append(batches.seconds / times[-1])
+    took = statistics.median(times)
     return {
         "ms a step": 1000 * took / more, "examples a second": more * recipe.turns * effort.batch_size / took,
-        "data": batches.seconds / took, "steps a pass": batches.per_epoch / recipe.turns,
+        "data": statistics.median(shares), "steps a pass": batches.per_epoch / recipe.turns,
     }  # fmt: skip
 
 

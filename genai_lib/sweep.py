@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from genai_lib import pretrained
 from genai_lib.checkpoint import write_whole
 
 Report = dict[str, Any]
+Side = Callable[[int, Mapping[str, Report]], Report]
 
 
 def options(
@@ -61,10 +63,10 @@ def options(
     return found
 
 
-def head(name: str, note: str = "") -> Report:
+def head(name: str, note: str = "", *, folder: str = "genai_lib/data") -> Report:
     """How `benchmarks/<name>.py` is run, the day, and the machine; a note says e.g. ``"shared with other work"``."""
     return {
-        "command": f"python benchmarks/{name}.py --out genai_lib/data/{name}.json",
+        "command": f"python benchmarks/{name}.py --out {folder}/{name}.json",
         "made": time.strftime("%Y-%m-%d"),
         "machine": ", ".join(filter(None, (pretrained.machine(), f"torch {torch.__version__.split('+')[0]}", note))),
     }
@@ -92,3 +94,32 @@ def keep(row: Any, report: Report, path: Path, *, place: str = "rows") -> None:
     report[place].append(row)
     save(report, path)
     print(json.dumps(row), flush=True)
+
+
+def pairs(sides: Mapping[str, Side], report: Report, path: Path, *, count: int, ratios: Mapping[str, tuple[str, ...]]) -> None:
+    """Run things to be compared in turns, `count` times, so that a slow hour slows all alike; keep every run in ``"runs"``.
+
+    What the report has is not run again. After each turn the `ratios` are taken anew from all of them.
+
+    Parameters
+    ----------
+    sides : name → function (number of the turn, the turn's runs so far by their names) → dict of figures
+        In the order in which they run.
+    ratios : name → (figure, side, other side)
+        In each turn the first side's figure is divided by the other's. Kept in ``"ratios"``: their median, ``"low"`` and
+        ``"high"``, which are the least and the greatest, and in how many ``"turns"``.
+    """
+    turns: list[dict[str, Report]] = []
+    for turn in range(count):
+        turns.append({row["side"]: row for row in report["runs"] if row["turn"] == turn})
+        for side, run in sides.items():
+            if side not in turns[-1]:
+                print(f"turn {turn + 1} of {count}: {side}", flush=True)
+                turns[-1][side] = {"turn": turn, "side": side, **run(turn, turns[-1])}
+                keep(turns[-1][side], report, path, place="runs")
+        for name, (figure, side, other) in ratios.items():
+            found = [done[side][figure] / done[other][figure] for done in turns]
+            report["ratios"][name] = {
+                "median": statistics.median(found), "low": min(found), "high": max(found), "turns": len(found),
+            }  # fmt: skip
+        save(report, path)

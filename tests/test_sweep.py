@@ -77,6 +77,7 @@ def test_a_report_says_how_and_on_what_it_was_made(monkeypatch):
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", found["made"])
     assert found["machine"] == "A machine, torch 9.9.9"
     assert sweep.head("k0_nothing", "at night")["machine"] == "A machine, torch 9.9.9, at night"
+    assert sweep.head("speed", folder="results")["command"] == "python benchmarks/speed.py --out results/speed.json"
 
 
 def test_a_report_is_begun_once_and_gone_on_with(tmp_path):
@@ -128,3 +129,58 @@ def test_a_row_that_is_kept_is_in_the_file_and_on_the_screen(tmp_path, capsys):
     assert report == {"rows": [{"seed": 0, "bits": 1.5}], "rounds": [{"round": 3}]}
     assert json.loads(path.read_text()) == report
     assert capsys.readouterr().out == '{"seed": 0, "bits": 1.5}\n{"round": 3}\n'
+
+
+class Killed(Exception):
+    pass
+
+
+def race(path, ran, *, killed_at=None, count=3):
+    """Two sides in turns; the second is told the first's seconds. The n-th run may be killed."""
+
+    def runner(name, seconds):
+        def run(turn, done):
+            if len(ran) == killed_at:
+                raise Killed
+            ran.append((turn, name, sorted(done)))
+            return {"seconds": seconds[turn], "limit": done["ours"]["seconds"] if done else None}
+
+        return run
+
+    report = sweep.reopen(path, lambda: {"runs": [], "ratios": {}})
+    sides = {"ours": runner("ours", [2.0, 4.0, 5.0]), "theirs": runner("theirs", [6.0, 4.0, 20.0])}
+    sweep.pairs(sides, report, path, count=count, ratios={"sooner": ("seconds", "theirs", "ours")})
+    return report
+
+
+def test_sides_run_in_turns_and_are_told_of_their_own_turn_alone(tmp_path, capsys):
+    ran: list = []
+    report = race(tmp_path / "a.json", ran)
+    assert ran == [(turn, *side) for turn in range(3) for side in (("ours", []), ("theirs", ["ours"]))]
+    assert report["runs"][3] == {"turn": 1, "side": "theirs", "seconds": 4.0, "limit": 4.0}
+    assert report["ratios"] == {"sooner": {"median": 3.0, "low": 1.0, "high": 4.0, "turns": 3}}
+    assert json.loads((tmp_path / "a.json").read_text()) == report
+    told = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("{")]
+    assert told == [f"turn {turn} of 3: {side}" for turn in (1, 2, 3) for side in ("ours", "theirs")]
+
+
+@pytest.mark.parametrize("killed_at", range(6))
+def test_a_kill_loses_the_run_in_progress_and_no_other(tmp_path, killed_at):
+    path, ran = tmp_path / "a.json", []
+    with pytest.raises(Killed):
+        race(path, ran, killed_at=killed_at)
+    kept = json.loads(path.read_text()) if path.exists() else {"runs": [], "ratios": {}}
+    assert len(kept["runs"]) == killed_at
+    assert [ratio["turns"] for ratio in kept["ratios"].values()] == [killed_at // 2] * (killed_at >= 2)
+    report = race(path, ran)
+    assert [run[:2] for run in ran] == [(turn, side) for turn in range(3) for side in ("ours", "theirs")]
+    assert report == race(tmp_path / "whole.json", [])
+
+
+def test_what_is_complete_runs_no_more_and_may_be_made_longer(tmp_path):
+    ran: list = []
+    race(tmp_path / "a.json", ran, count=2)
+    race(tmp_path / "a.json", ran, count=2)
+    assert len(ran) == 4
+    assert race(tmp_path / "a.json", ran)["ratios"]["sooner"]["turns"] == 3
+    assert len(ran) == 6

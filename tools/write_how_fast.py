@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ FIGURES = {  # how a card's figures are called in the table, most telling first
     "bits per character": "{:.2f} bits per character", "four lines of five": "form kept {:.0%}",
     "recall@10, English name": "name among ten found {:.0%}", "recall@10, one synonym": "synonym {:.0%}",
     "clip score": "CLIP score {:.2f}", "diversity": "{:.1f} different pictures in effect",
-    "nats per token": "{:.2f} nats per token", "solvable": "{:.0%} solvable", "new": "{:.0%} new",
+    "nats per token": "{:.2f} nats per token",
+    "solvable": "{:.0%} solvable (rooms sized as in training, up to five boxes, rules kept while writing)", "new": "{:.0%} new",
 }  # fmt: skip
 
 
@@ -34,50 +37,86 @@ def read(name: str) -> dict[str, Any]:
     return results
 
 
-def middle(values: list[float]) -> float:
-    """The median, the lower of two."""
-    return sorted(values)[(len(values) - 1) // 2]
+def told(report: Mapping[str, Any], side: str, how: str) -> str:
+    """A side's figures, medians over the turns, in a sentence with places for them: ``{nats:.2f} nats``."""
+    runs = [run for run in report["runs"] if run["side"] == side]
+    return how.format_map({name: statistics.median(run[name] for run in runs) for name in runs[0] if name != "side"})
 
 
-def peers() -> tuple[str, dict[str, float]]:
-    """The table of the library beside others, and how many times sooner or faster it is."""
+def ratio(report: Mapping[str, Any], name: str) -> tuple[float, float, float]:
+    """Median, least and greatest of a ratio over the turns."""
+    found = report["ratios"][name]
+    return found["median"], found["low"], found["high"]
+
+
+def machines(where: Mapping[str, str]) -> str:
+    """A sentence that tells which was measured on what."""
+    grouped: dict[str, list[str]] = {}
+    for name, machine in where.items():
+        grouped.setdefault(machine, []).append(f"`{name}`")
+    return "; ".join(f"{machine}: {', '.join(names)}" for machine, names in grouped.items()) + "."
+
+
+def where() -> str:
+    """The machine of each report."""
+    return machines({path.stem: read(path.stem)["machine"] for path in sorted(RESULTS.glob("*.json"))})
+
+
+def peers() -> tuple[str, dict[str, tuple[float, float, float]]]:
+    """The table of the library beside others; and how many times sooner or faster it is: median, least and greatest."""
     vae, gan, gpt, diffusion, classical = map(
         read, ("vae_training", "gan_quality", "gpt_training", "diffusion_training", "classical")
     )
-    usual, pythae, ours = vae["usual script"], vae["pythae"], vae["library, bf16"]
-    third, whole, transformers = gpt["library, a third of the time"], gpt["library, the same time"][0], gpt["transformers"]
-    drawn, diffusers = diffusion["library, guidance 2"], diffusion["diffusers"]
-    rows = [
-        ["VAE 784-400-20 to 105.6 nats", f"usual script {usual['seconds']:.0f} s",
-         f"{ours['seconds, median']:.1f} s (median of {ours['seeds']} seeds)"],
-        ["the same", f"pythae {pythae['seconds']:.0f} s to {pythae['nats']:.2f} nats",
-         f"{ours['seconds, median']:.1f} s to {ours['nats, worst']:.2f} nats (worst of {ours['seeds']} seeds)"],
-        ["GAN for digits, same time", f"fully connected, {gan['gan-mlp']['seconds']:.0f} s: FID {gan['gan-mlp']['fid']:.0f}",
-         f"convolutional, {gan['dcgan']['seconds']:.0f} s: FID {gan['dcgan']['fid']:.1f}"],
-        ["GPT on Shakespeare, a third of the time",
-         f"transformers, {transformers['seconds']:.0f} s: {transformers['nats']:.3f} nats per character",
-         f"{middle([run['seconds'] for run in third]):.0f} s: {max(run['nats'] for run in third):.3f} nats "
-         f"(worst of {len(third)} seeds)"],
-        ["GPT on Shakespeare, at most the same time", f"the same: {transformers['nats']:.3f} nats",
-         f"{whole['seconds']:.0f} s: {whole['nats']:.3f} nats"],
-        ["Diffusion on digits, same time",
-         f"diffusers, {diffusers['seconds']:.0f} s: KID {diffusers['kid']:.2f}, "
-         f"asked digit seen {diffusers['asked digit seen']:.0%}",
-         f"{diffusion['library']['seconds']:.0f} s: KID {diffusion['library']['kid']:.2f}; with guidance asked digit seen "
-         f"{drawn['asked digit seen']:.0%}"],
-    ]  # fmt: skip
-    sooner = {
-        "VAE to 105.6 nats, beside the usual script": usual["seconds"] / ours["seconds, median"],
-        "VAE, beside pythae's trainer": pythae["seconds"] / ours["seconds, median"],
-    }
-    for name, (peer, unit) in {
-        "100 Gaussians": ("scikit-learn", "nats an example"), "hidden Markov model": ("hmmlearn", "nats a character"),
-    }.items():  # fmt: skip
-        found = classical[name]
-        theirs, own = (f"{found[side]['seconds a round']:.2f} s ({found[side][unit]:.2f} {unit})" for side in (peer, "library"))
-        rows.append([f"{name}, a round of expectation-maximisation", f"{peer} {theirs}", own])
-        sooner[f"{name}, a round, beside {peer}"] = found[peer]["seconds a round"] / found["library"]["seconds a round"]
-    return table(["What", "What you would otherwise use", "This library"], rows), sooner
+    rows, sooner = [], {}
+
+    def row(what: str, theirs: str, ours: str, report: Mapping[str, Any], name: str, bar: str = "") -> None:
+        median, low, high = ratio(report, name)
+        rows.append([what, theirs, ours, f"{median:.3g}", f"{low:.3g} to {high:.3g}", f"{report['ratios'][name]['turns']}"])
+        if bar:
+            sooner[bar] = median, low, high
+
+    race, others = "{seconds:.1f} s, {passes:g} passes, {nats:.2f} nats", ("usual script", "plain loader", "pythae")
+    for other in others:
+        for way in ("fp32", "bf16"):
+            row(f"VAE to {vae['goal, nats']} nats, seconds", told(vae, other, f"{other}, fp32: {race}"),
+                told(vae, f"library, {way}", f"{way}: {race}"), vae, f"seconds, {other} / library, {way}",
+                f"VAE, beside {other}" if way == "fp32" else "")  # fmt: skip
+    equal = "fp32: {seconds, equal time:.1f} s, {nats, equal time:.1f} nats, FID {fid, equal time:.1f}"
+    for other in others:
+        row("VAE, same time, FID", told(vae, other, f"{other}, {equal}"), told(vae, "library, fp32", equal), vae,
+            f"fid, equal time, {other} / library, fp32")  # fmt: skip
+    game = "{seconds:.0f} s, {steps:.0f} steps, FID {fid:.1f}, KID {kid:.2f}"
+    row("DCGAN, same time, FID", told(gan, "plain loader", f"plain loader, fp32: {game}"),
+        told(gan, "library", f"bf16: {game}"), gan, "fid, plain loader / library")  # fmt: skip
+    text = "fp32: {seconds:.0f} s, {steps:,.0f} steps, {nats:.3f} nats"
+    usual = told(gpt, "transformers", f"transformers, {text}")
+    for what, share, figure, bar in (
+        ("GPT, as good as the usual recipe, seconds", "a third of the time", "seconds", "GPT, beside transformers"),
+        ("GPT, same time, nats per character", "the same time", "nats", ""),
+    ):
+        own = f"library, {share}"
+        row(what, usual, told(gpt, own, text), gpt, f"{figure}, transformers / {own}", bar)
+    drawn = "bf16: {seconds:.0f} s, {steps:.0f} steps, KID {kid:.2f}; asked digit seen {asked digit seen, guidance 1:.0%}, "
+    drawn += "with guidance 2 {asked digit seen, guidance 2:.0%}"
+    ours = told(diffusion, "library", drawn + ", 3 {asked digit seen, guidance 3:.0%}")
+    for other in ("diffusers", "diffusers, on patches"):
+        theirs = told(diffusion, other, f"{other}, {drawn}")
+        row("Diffusion, same time, KID", theirs, ours, diffusion, f"kid, {other} / library")
+    climb = "{seconds a round:.2f} s, {nats:.4f} nats"
+    for name in classical["ratios"]:
+        side = name.removesuffix(" / library")
+        model, peer = side.split(", ")
+        row(f"{model}, seconds a round", told(classical, side, f"{peer}: {climb}"), told(classical, f"{model}, library", climb),
+            classical, name, f"{model}, beside {peer}")  # fmt: skip
+    return table(["What", "What you would otherwise use", "This library", "Ratio", "From … to", "Turns"], rows), sooner
+
+
+def baselines() -> str:
+    """What the GANs' figures are read against."""
+    found = read("gan_quality")["baselines"]
+    rows = [[name, f"{row['fid']:.2f}", f"{row['kid']:.3f}", f"{row['seconds']:.0f} s" if "seconds" in row else "–"]
+            for name, row in found.items()]  # fmt: skip
+    return table(["Beside them", "FID", "KID", "Trained for"], rows)
 
 
 def cards() -> str:
@@ -87,21 +126,33 @@ def cards() -> str:
         card = pretrained.card(name)
         reached = ", ".join(how.format(card["figures"][key]) for key, how in FIGURES.items() if key in card["figures"])
         rows.append([f"`{name}`", recipe.title, reached, f"{card['seconds']:,.0f} s", f"{card['parameters'] / 1000:,.0f} k"])
-    return table(["Recipe", "Model", "Shipped weights reach", "Time", "Size"], rows)
+    trained = machines({name: pretrained.card(name)["machine"] for name in recipes.RECIPES})
+    return table(["Recipe", "Model", "Shipped weights reach", "Time", "Size"], rows) + f"\n\nTrained on {trained}"
 
 
 def steps() -> str:
     """The table of training steps: each in three ways, and what the minute version's way makes of it."""
     rows = []
-    for name, found in read("step")["steps"].items():
-        minute = recipes.get(name).minute
-        own = found[minute.precision]
-        seconds = minute.epochs * own["steps a pass"] * own["ms a step"] / 1000
-        ways = [f"{found[way]['ms a step']:.0f}" if way in found else "–" for way in ("fp32", "bf16", "bf16, channels last")]
-        rows.append([f"`{name}`", *ways, minute.precision, f"{seconds:.0f}", f"{own['examples a second']:,.0f}",
-                     f"{own['data']:.2%}"])  # fmt: skip
+    for row in read("step")["recipes"]:
+        cells = ["–"] * 3 + [f"fitted, {row['rounds']} rounds" if "rounds" in row else ""], ["–", "–"]
+        if "rounds" not in row:
+            minute = recipes.get(row["recipe"]).minute
+            ways = [f"{row[way]['ms a step']:.0f}" if way in row else "–" for way in ("fp32", "bf16", "bf16, channels last")]
+            own = row.get(minute.precision, row["fp32"])
+            cells = [*ways, minute.precision], [f"{own['examples a second']:,.0f}", f"{row['data']:.2%}"]
+        rows.append([f"`{row['recipe']}`", *cells[0], f"{row['minute, s']:.1f}", *cells[1], f"{row['memory, GB']:.2f}"])
     head = ["Recipe", "fp32, ms", "bf16, ms", "bf16 channels last, ms", "Minute version in", "takes, s", "Examples a second"]
-    return table([*head, "Share for data"], rows)
+    return table([*head, "Share for data", "Memory, GB"], rows)
+
+
+def sokoban() -> str:
+    """The table of levels of full size."""
+    rows = [[row["orders"], f"{row['levels']}", f"{row['solvable']:.0%}", f"{row['low']:.0%} to {row['high']:.0%}",
+             f"{row['pushes']:g}", f"{row['copies']}", f"{row['different']}",
+             f"{1000 * row['seconds'] / (row['solvable'] * row['levels']):.0f}"]
+            for row in read("sokoban_sizes")["rows"]]  # fmt: skip
+    head = ["Asked for", "Levels", "Solvable", "95 % interval", "Pushes, median", "Copies", "Different"]
+    return table([*head, "Processor ms for a solvable one"], rows)
 
 
 def rate() -> str:
@@ -114,11 +165,11 @@ def rate() -> str:
 def smaller() -> str:
     """The table of compressed models: size, time, quality."""
     found, rows = read("compression"), []
-    qualities = {"vae-mlp": ("elbo", "ELBO {:.2f} nats"), "gpt": ("bits per character", "{:.3f} bits per character")}
-    for name, (metric, how) in qualities.items():
+    qualities = {"vae-mlp": "ELBO {elbo:.2f} nats, FID {fid:.1f}", "gpt": "{bits per character:.3f} bits per character"}
+    for name, how in qualities.items():
         for variant, cost in found[name].items():
             rows.append([f"`{name}`", variant, f"{cost['bytes'] / 1e6:.2f}", f"{cost['bytes zipped'] / 1e6:.2f}",
-                         f"{1000 * cost['ms a sample']:,.0f}", how.format(cost[metric])])  # fmt: skip
+                         f"{1000 * cost['ms a sample']:,.0f}", how.format_map(cost)])  # fmt: skip
     return table(["Recipe", "Variant", "MB", "MB zipped", "µs a sample", "Quality"], rows)
 
 
@@ -134,7 +185,10 @@ def cache() -> str:
 
 def page(text: str) -> str:
     """The page with its tables written anew."""
-    made = {"peers": peers()[0], "cards": cards(), "steps": steps(), "rate": rate(), "smaller": smaller(), "cache": cache()}
+    made = {
+        "where": where(), "peers": peers()[0], "baselines": baselines(), "cards": cards(), "steps": steps(), "rate": rate(),
+        "sokoban": sokoban(), "smaller": smaller(), "cache": cache(),
+    }  # fmt: skip
     return fill(text, made)
 
 
