@@ -134,7 +134,7 @@ def steps() -> str:
     """The table of training steps: each in three ways, and what the minute version's way makes of it."""
     rows = []
     for row in read("step")["recipes"]:
-        cells = ["–"] * 3 + [f"fitted, {row['rounds']} rounds" if "rounds" in row else ""], ["–", "–"]
+        cells = ["–"] * 3 + [f"fitted, rounds: {row['rounds']}" if "rounds" in row else ""], ["–", "–"]
         if "rounds" not in row:
             minute = recipes.get(row["recipe"]).minute
             ways = [f"{row[way]['ms a step']:.0f}" if way in row else "–" for way in ("fp32", "bf16", "bf16, channels last")]
