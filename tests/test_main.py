@@ -378,7 +378,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("name", ["mixture", "ngram"])
 def test_an_interrupted_fit_promises_and_keeps_nothing(name, tmp_path, capsys, monkeypatch):
     def interrupted(*_, **__):
-        os.kill(os.getpid(), signal.SIGINT)
+        raise KeyboardInterrupt  # as Ctrl-C does, where it is not ignored as in a job in the background
 
     monkeypatch.setattr("genai_lib.models.ngram.NGram.fit", interrupted)
     monkeypatch.setattr("genai_lib.models.mixture.climb", interrupted)
@@ -495,6 +495,7 @@ def test_checkpoints_lie_a_step_apart_or_more(name, steps, capsys, tmp_path):
 
 def test_a_loss_that_is_no_number_is_told_in_a_line(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("genai_lib.recipes.simple.bernoulli_nll", lambda logits, x: logits.sum(dim=(1, 2, 3)) / 0)
+    monkeypatch.setenv("TQDM_DISABLE", "1")
     said = refused(capsys, "train", "autoencoder", "--epochs=0.05", "--precision", "fp32", "--folder", str(tmp_path))
     assert said == (
         "error: autoencoder/loss is not a finite number after step 12. Lower the learning rate, or clip the gradient.\n"
