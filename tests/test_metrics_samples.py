@@ -133,7 +133,7 @@ def test_too_few_neighbours_are_refused(n, k):
 
 
 @SEEDS
-@pytest.mark.parametrize("offset", [0.0, 1e3])
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e3 * torch.arange(F)], ids=["near", "far", "each column elsewhere"])
 def test_nearest_agrees_with_scikit_learn(seed, offset):
     """Also in float32 and far from 0, where x·y has no digits left for the differences."""
     x, others = cloud(seed, 503, 0) + offset, cloud(seed, 211, 1) + offset
@@ -295,6 +295,13 @@ def test_ssim_is_one_for_equal_pictures_and_falls_with_noise():
     assert (metrics.ssim(1 - x, x) < 0.2).all()  # a negative has the same edges and no resemblance
 
 
+def test_ssim_refuses_pictures_without_a_reference_and_references_without_a_picture():
+    x = Noise(0).uniform(3, 1, 11, 11)
+    for pictures, references in ((x[:2], x), (x, x[:2])):
+        with pytest.raises(ValueError, match="zip"):
+            metrics.ssim(pictures, references)
+
+
 # ---------------------------------------------------------------- the likelihood of grey pixels
 
 LEVELS = torch.arange(256).double() / 255
@@ -369,6 +376,7 @@ def test_grey_likelihoods_keep_order_dtype_and_device():
 def test_bits_per_dimension():
     x = Noise(0).integers(256, 7, 1, 3, 5) / 255
     torch.testing.assert_close(metrics.bits_per_dimension(torch.full((7,), 15 * math.log(256)), x), torch.full((7,), 8.0))
+    assert metrics.bits_per_dimension(torch.tensor([15 * math.log(256)]), x[:1]).tolist() == pytest.approx([8])  # one picture
     wide = discretised_logistic_nll(torch.full_like(x, 0.5), torch.full_like(x, -1.0), x)
     assert 7 < metrics.bits_per_dimension(wide, x).mean().item() < 9  # knows next to nothing
 

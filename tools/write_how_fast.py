@@ -67,11 +67,13 @@ def peers() -> tuple[str, dict[str, tuple[float, float, float]]]:
     vae, gan, gpt, diffusion, classical = map(
         read, ("vae_training", "gan_quality", "gpt_training", "diffusion_training", "classical")
     )
-    rows, sooner = [], {}
+    rows, sooner, turns = [], {}, set[int]()
 
     def row(what: str, theirs: str, ours: str, report: Mapping[str, Any], name: str, bar: str = "") -> None:
         median, low, high = ratio(report, name)
-        rows.append([what, theirs, ours, f"{median:.3g}", f"{low:.3g} to {high:.3g}", f"{report['ratios'][name]['turns']}"])
+        middle, least, most = (f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in (median, low, high))
+        rows.append([what, theirs, ours, f"{middle} ({least} to {most})"])
+        turns.add(report["ratios"][name]["turns"])
         if bar:
             sooner[bar] = median, low, high
 
@@ -108,7 +110,8 @@ def peers() -> tuple[str, dict[str, tuple[float, float, float]]]:
         model, peer = side.split(", ")
         row(f"{model}, seconds a round", told(classical, side, f"{peer}: {climb}"), told(classical, f"{model}, library", climb),
             classical, name, f"{model}, beside {peer}")  # fmt: skip
-    return table(["What", "What you would otherwise use", "This library", "Ratio", "From … to", "Turns"], rows), sooner
+    written = table(["What", "What you would otherwise use", "This library", "Ratio (least to greatest)"], rows)
+    return f"{written}\n\nTurns of each row: {' to '.join(map(str, sorted({min(turns), max(turns)})))}.", sooner
 
 
 def baselines() -> str:

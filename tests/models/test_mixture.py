@@ -504,6 +504,21 @@ def test_a_picture_mixture_travels_as_a_state():
     assert torch.equal(model.sample(7, Noise(2)), twin.sample(7, Noise(2)))
 
 
+def test_a_picture_mixture_has_a_hundred_gaussians_on_fifty_components_unless_told():
+    model = PictureMixture()
+    assert model.mixture.means.shape == (100, 50)
+    assert model.pca.directions.shape == (50, 784)
+
+
+def test_a_picture_mixture_climbs_as_many_steps_as_it_is_told_and_fifty_unasked(monkeypatch):
+    asked = []
+    monkeypatch.setattr(GaussianMixture, "fit", lambda self, z, noise, *, steps: asked.append(steps) or [])
+    model, x = PictureMixture(components=2, dimensions=3), Noise(0).uniform(53, 1, 28, 28)
+    model.fit(x, Noise(1), steps=3)
+    model.fit(x, Noise(1))
+    assert asked == [3, 50]
+
+
 @pytest.mark.parametrize("diagonal", [True, False])
 def test_samples_have_the_mixtures_precision(diagonal):
     model = GaussianMixture(3, 2, diagonal=diagonal)

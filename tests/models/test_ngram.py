@@ -73,6 +73,8 @@ def test_rows_are_judged_one_by_one(order, length, rows, seed):
     together = model.log_prob(many)
     assert together.shape == (rows, length)
     assert all(torch.equal(model.log_prob(row), log_p) for row, log_p in zip(many, together, strict=True))
+    sheets = model.log_prob(torch.stack([many, many.flip(0)]))  # (2, rows, length)
+    assert torch.equal(sheets, torch.stack([together, together.flip(0)]))
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 5])

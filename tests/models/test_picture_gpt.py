@@ -114,6 +114,14 @@ def test_the_temperature_reaches_the_model():
     assert torch.equal(cold[0], cold[1])
 
 
+def test_no_more_than_a_hundred_are_drawn_at_a_time(monkeypatch):
+    model, sizes = small(height=2, width=2, side=1), []
+    draw = model.gpt.sample
+    monkeypatch.setattr(model.gpt, "sample", lambda some, *rest: sizes.append(len(some)) or draw(some, *rest))
+    assert model.sample(211, Noise(0)).shape == (211, 1, 2, 2)
+    assert sizes == [100, 100, 11]
+
+
 def test_the_cache_changes_no_draw():
     """The same noise, with every prefix read anew."""
     model, noise = small(height=8, width=8), Noise(3)
