@@ -68,6 +68,7 @@ def test_gaussian_nll_agrees_with_torch_distributions(seed, sigma):
     theirs = -Normal(mean, sigma).log_prob(x).flatten(1).sum(dim=1)
     torch.testing.assert_close(gaussian_nll(mean, x, sigma=sigma), theirs)
     torch.testing.assert_close(gaussian_nll(mean, x, sigma=torch.tensor(sigma).to(mean)), theirs)
+    assert torch.equal(gaussian_nll(mean, x), gaussian_nll(mean, x, sigma=1.0))  # unless told
 
 
 @pytest.mark.parametrize("seed", range(5))

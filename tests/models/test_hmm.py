@@ -295,10 +295,26 @@ def test_smoothing_leaves_nothing_impossible():
     assert all((table > 0).all() for table in model.buffers())
 
 
+def test_a_sequence_that_is_hardly_possible_keeps_its_digits_beside_a_likely_one():
+    """They lie some 5,000 nats apart: one scale for both would lose the smaller altogether."""
+    model = chain(0)
+    model.emissions[:, 0] = 1e-60
+    model.emissions /= model.emissions.sum(dim=1, keepdim=True)
+    x = torch.tensor([[0], [1]]).repeat(1, 40)
+    together, counts = model.expect(x)
+    each = [model.expect(row[None]) for row in x]
+    assert together[0] < together[1] - 5_000
+    torch.testing.assert_close(together, torch.cat([log_prob for log_prob, _ in each]))
+    torch.testing.assert_close(model.log_prob(x), together)
+    for number, count in enumerate(counts):
+        torch.testing.assert_close(count, sum(alone[number] for _, alone in each))
+
+
 @pytest.mark.parametrize("x, got", [
     ([[0, 5]], "(1, 2) torch.int64 from 0 to 5"),
     ([[0, -2]], "(1, 2) torch.int64 from -2 to 0"),
     ([[0, -1, 3]], "(1, 3) torch.int64 from -1 to 3"),
+    ([[1, -1, 0]], "(1, 3) torch.int64 from -1 to 1"),
     ([[-1, -1], [0, 1]], "(2, 2) torch.int64 from -1 to 1"),
     ([[0.0, 1.0]], "(1, 2) torch.float32 from 0.0 to 1.0"),
     ([0, 1], "(2,) torch.int64 from 0 to 1"),

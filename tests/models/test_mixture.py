@@ -194,6 +194,11 @@ def test_a_long_climb_shows_the_likelihood_so_far(capsys, monkeypatch):
     assert re.search(r"4/4 .*log-likelihood=-4\] *\n$", said)  # it ended before the ninth round, and the bar is full
 
 
+def test_a_climb_may_end_at_its_second_round():
+    rises = iter([-4.0, -3.5, -3.4])
+    assert climb(lambda: (torch.full((3,), next(rises)), None), lambda _: None, steps=3, tolerance=1.0) == [-4.0, -3.5]
+
+
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("steps", [1, 13])
 @DIAGONAL

@@ -114,6 +114,13 @@ def test_the_temperature_reaches_the_model():
     assert torch.equal(cold[0], cold[1])
 
 
+def test_its_sizes_are_those_that_are_asked_for_or_the_recipes():
+    grid = Patches(4, 4)
+    told, usual = PictureGPT(grid, layers=2, heads=3, width=6).gpt.config, PictureGPT(grid).gpt.config
+    assert (told.layers, told.heads, told.width) == (2, 3, 6)
+    assert (usual.layers, usual.heads, usual.width) == (3, 4, 96)
+
+
 def test_no_more_than_a_hundred_are_drawn_at_a_time(monkeypatch):
     model, sizes = small(height=2, width=2, side=1), []
     draw = model.gpt.sample

@@ -122,6 +122,15 @@ def test_time_and_condition_matter(condition):
             assert (network(x, t, changed) - out).flatten(1).norm(dim=1).min() > 1e-3
 
 
+def test_time_and_condition_are_added_and_row_0_of_the_table_says_no_class():
+    t, y = Noise(2).uniform(7), Noise(0).integers(10, 7)
+    told, by_vector = build(classes=10), build(features=5)
+    torch.testing.assert_close(told.embed(t, y), nn.functional.silu(told.time(t) + told.condition.weight[y + 1]))
+    torch.testing.assert_close(told.embed(t, None), nn.functional.silu(told.time(t) + told.condition.weight[0]))
+    vector = Noise(1).normal(7, 5)
+    torch.testing.assert_close(by_vector.embed(t, vector), nn.functional.silu(by_vector.time(t) + by_vector.condition(vector)))
+
+
 @pytest.mark.parametrize("condition, none", [({"classes": 10}, torch.full((7,), -1)), ({"features": 5}, torch.zeros(7, 5))])
 def test_no_condition_can_be_said_for_all_or_for_one(condition, none):
     network, x, t = build(**condition), Noise(1).normal(7, 1, 28, 28), Noise(2).uniform(7)
