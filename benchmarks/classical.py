@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genai_lib import Noise, recipes, setup, sweep
+from genai_lib import Noise, recipes, sweep
 from genai_lib.data import load
 from genai_lib.models.hmm import HiddenMarkovModel
 from genai_lib.models.mixture import GaussianMixture
@@ -112,13 +112,7 @@ RATIOS = {
 
 
 def main() -> None:
-    own = {"--pairs": {"type": int, "default": 3, "help": "how often all sides run"}}
-    options = sweep.options(__doc__.split("\n")[0], own=own)
-    setup(seed=0)
-    report = sweep.reopen(options.out, lambda: {
-        **sweep.head("classical", options.note, folder="benchmarks/results"), "rounds": ROUNDS, "runs": [], "ratios": {},
-    })  # fmt: skip
-    sweep.pairs(SIDES, report, options.out, count=options.pairs, ratios=RATIOS)
+    sweep.compare("classical", __doc__.split("\n")[0], SIDES, RATIOS, told=lambda: {"rounds": ROUNDS})
 
 
 if __name__ == "__main__":

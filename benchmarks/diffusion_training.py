@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from genai_lib import Noise, metrics, pretrained, recipes, setup, sweep
+from genai_lib import Noise, metrics, pretrained, recipes, sweep
 from genai_lib.data import load
 from genai_lib.recipes.core import distance
 
@@ -124,15 +124,9 @@ def usual(patch: int) -> sweep.Side:
 
 
 def main() -> None:
-    own = {"--pairs": {"type": int, "default": 3, "help": "how often all sides run"}}
-    options = sweep.options(__doc__.split("\n")[0], own=own)
-    setup(seed=0)
-    report = sweep.reopen(options.out, lambda: {
-        **sweep.head("diffusion_training", options.note, folder="benchmarks/results"), "runs": [], "ratios": {},
-    })  # fmt: skip
     sides = {"library": library, "diffusers": usual(1), "diffusers, on patches": usual(2)}
     ratios = {f"kid, {other} / library": ("kid", other, "library") for other in list(sides)[1:]}
-    sweep.pairs(sides, report, options.out, count=options.pairs, ratios=ratios)
+    sweep.compare("diffusion_training", __doc__.split("\n")[0], sides, ratios)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from genai_lib import pretrained, recipes, setup, sweep
+from genai_lib import pretrained, recipes, sweep
 from genai_lib.data import load
 from genai_lib.models.gan import dcgan
 from genai_lib.recipes.core import distance
@@ -82,16 +82,9 @@ def baselines() -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    own = {"--pairs": {"type": int, "default": 3, "help": "how often both sides run"}}
-    options = sweep.options(__doc__.split("\n")[0], own=own)
-    setup(seed=0)
-    report = sweep.reopen(options.out, lambda: {
-        **sweep.head("gan_quality", options.note, folder="benchmarks/results"), "baselines": baselines(),
-        "runs": [], "ratios": {},
-    })  # fmt: skip
-    print(report["baselines"], flush=True)
+    sides = {"library": library, "plain loader": usual}
     ratios = {"fid, plain loader / library": ("fid", "plain loader", "library")}
-    sweep.pairs({"library": library, "plain loader": usual}, report, options.out, count=options.pairs, ratios=ratios)
+    sweep.compare("gan_quality", __doc__.split("\n")[0], sides, ratios, told=lambda: {"baselines": baselines()})
 
 
 if __name__ == "__main__":

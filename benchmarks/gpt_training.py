@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from genai_lib import metrics, recipes, setup, sweep
+from genai_lib import metrics, recipes, sweep
 from genai_lib.data import load_text
 from genai_lib.models.gpt import GPT, GPTConfig
 from genai_lib.recipes.text import characters, plays
@@ -101,13 +101,7 @@ RATIOS = {f"{figure}, transformers / {own}": (figure, "transformers", own)
 
 
 def main() -> None:
-    own = {"--pairs": {"type": int, "default": 3, "help": "how often all sides run"}}
-    options = sweep.options(__doc__.split("\n")[0], own=own)
-    setup(seed=0)
-    report = sweep.reopen(options.out, lambda: {
-        **sweep.head("gpt_training", options.note, folder="benchmarks/results"), "runs": [], "ratios": {},
-    })  # fmt: skip
-    sweep.pairs(SIDES, report, options.out, count=options.pairs, ratios=RATIOS)
+    sweep.compare("gpt_training", __doc__.split("\n")[0], SIDES, RATIOS)
 
 
 if __name__ == "__main__":

@@ -49,8 +49,7 @@ def main() -> None:
         **sweep.head("sokoban_sizes", options.note, folder="benchmarks/results"), "temperature": TEMPERATURE,
         "states": levels.LIMIT, "rows": [],
     })  # fmt: skip
-    there = {row["orders"] for row in report["rows"]}
-    for name in [name for name in ROWS if name not in there]:
+    for name in sweep.missing(ROWS, report, key="orders"):
         sweep.keep({"orders": name, **measured(name)}, report, options.out)
 
 

@@ -116,8 +116,7 @@ def main() -> None:
         return
     print("GPT:", {k: round(v, 2) for k, v in report["GPT"].items()}, flush=True)
     sweep.save(report, options.out)
-    there = {row["recipe"] for row in report["recipes"]}
-    for name in [name for name in recipes.RECIPES if name not in there]:
+    for name in sweep.missing(recipes.RECIPES, report, place="recipes", key="recipe"):
         subprocess.run([sys.executable, __file__, "--one", name, "--out", options.out], check=True,
                        env=os.environ | {"TQDM_DISABLE": "1"})  # fmt: skip
 

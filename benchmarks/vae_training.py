@@ -35,7 +35,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from genai_lib import metrics, pretrained, recipes, setup, sweep
+from genai_lib import metrics, pretrained, recipes, sweep
 from genai_lib.data import load
 from genai_lib.models.vae import VAE, mlp_vae
 
@@ -235,15 +235,9 @@ RATIOS = {
 
 
 def main() -> None:
-    own = {"--pairs": {"type": int, "default": 3, "help": "how often all sides run"}}
-    options = sweep.options(__doc__.split("\n")[0], own=own)
-    setup(seed=0)
-    report = sweep.reopen(options.out, lambda: {
-        **sweep.head("vae_training", options.note, folder="benchmarks/results"),
-        "goal, nats": GOAL, "effort": EFFORT | {"batch size": recipes.get("vae-mlp").minute.batch_size},
-        "runs": [], "ratios": {},
-    })  # fmt: skip
-    sweep.pairs(SIDES, report, options.out, count=options.pairs, ratios=RATIOS)
+    effort = EFFORT | {"batch size": recipes.get("vae-mlp").minute.batch_size}
+    told = {"goal, nats": GOAL, "effort": effort}
+    sweep.compare("vae_training", __doc__.split("\n")[0], SIDES, RATIOS, told=lambda: told)
 
 
 if __name__ == "__main__":

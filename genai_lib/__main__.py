@@ -20,7 +20,7 @@ from genai_lib.export import OPSET, ExportError, draw, export
 from genai_lib.noise import Noise
 from genai_lib.pretrained import WeightsError
 from genai_lib.speed import step_cost
-from genai_lib.training import Callback, accelerator
+from genai_lib.training import Callback
 
 MOST = 10_000  # pictures, characters or quarter notes at once
 ENDINGS = {"pictures": ".png", "text": ".txt", "music": ".mid"}  # of the file that samples go into
@@ -104,7 +104,7 @@ def _train(options: argparse.Namespace) -> None:
 
         return [TensorBoard(folder / "logs", draw=draw), Samples(draw, folder / "samples")]
 
-    first = accelerator().is_main_process  # of several processes one speaks, measures and writes
+    first = progress.speaks()  # of several processes one speaks, measures and writes
     if first:
         kept = "checkpoints, logs, pictures" if recipe.fit is None else "weights (a fit has no checkpoints)"
         print(f"{options.recipe}, {options.version} version, seed {options.seed}; {kept} go to {folder}")

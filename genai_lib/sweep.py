@@ -11,14 +11,16 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from genai_lib import pretrained
 from genai_lib.checkpoint import write_whole
+from genai_lib.noise import setup
 
 Report = dict[str, Any]
+Key = TypeVar("Key", int, str)
 Side = Callable[[int, Mapping[str, Report]], Report]
 
 
@@ -77,10 +79,10 @@ def reopen(path: Path, begin: Callable[[], Report]) -> Report:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else begin()
 
 
-def missing(wanted: Iterable[int], report: Report, *, place: str = "rows", key: str = "seed") -> list[int]:
-    """Those of the wanted seeds, or whatever number `key` is, that have no row in the report yet, in their order."""
+def missing(wanted: Iterable[Key], report: Report, *, place: str = "rows", key: str = "seed") -> list[Key]:
+    """Those of the wanted seeds, or whatever `key` is, that have no row in the report yet, in their order."""
     there = {row[key] for row in report[place]}
-    return [number for number in wanted if number not in there]
+    return [each for each in wanted if each not in there]
 
 
 def save(report: Report, path: Path) -> None:
@@ -123,3 +125,19 @@ def pairs(sides: Mapping[str, Side], report: Report, path: Path, *, count: int, 
                 "median": statistics.median(found), "low": min(found), "high": max(found), "turns": len(found),
             }  # fmt: skip
         save(report, path)
+
+
+def compare(
+    name: str, title: str, sides: Mapping[str, Side], ratios: Mapping[str, tuple[str, ...]], *,
+    told: Callable[[], Report] = dict,
+) -> None:  # fmt: skip
+    """All of `benchmarks/<name>.py`: the command line with ``--pairs``, the report begun or gone on with, its `pairs`.
+
+    `told` says what stands in the report besides; it is asked when a report is begun.
+    """
+    chosen = options(title, own={"--pairs": {"type": int, "default": 3, "help": "how often all sides run"}})
+    setup(seed=0)
+    report = reopen(chosen.out, lambda: {
+        **head(name, chosen.note, folder="benchmarks/results"), **told(), "runs": [], "ratios": {},
+    })  # fmt: skip
+    pairs(sides, report, chosen.out, count=chosen.pairs, ratios=ratios)
