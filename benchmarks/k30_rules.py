@@ -20,7 +20,8 @@ made of every second training poem; that of the judge, who also accepts two char
 Kept: in form; rhyme (in form, and the judge knows it); lines that stand in a training poem; poems that repeat none.
 
 Beside the verdict, the solver as a teacher: each writer of levels is trained for another 60 steps, once with training levels
-alone, once with half of each batch its own levels that the search has solved.
+alone, once with half of each batch its own levels that the search has solved, and once with half of each batch its own levels
+as they come, so that what the search's choice does can be told from what own levels do.
 
     python benchmarks/k30_rules.py --out genai_lib/data/k30_rules.json
 
@@ -101,7 +102,9 @@ def level_row(seed: int) -> dict[str, Any]:
     model = recipes.run("sokoban", "minute", seed=seed).product
     row: dict[str, Any] = {"seed": seed, "seconds": round(time.process_time() - start, 1)}
     row |= {name: judged(written(model, seed, rules=rules)) for name, rules in (("none", False), ("rules", True))}
-    return row | {"more training": taught(model, seed, None), "own levels": taught(model, seed, levels.own(model, OWN))}
+    every, _ = levels.fresh(model, OWN, Noise(0, 1), temperature=1.0)  # those of which `own` keeps the solved
+    mixed_in = {"more training": None, "own levels": levels.own(model, OWN), "own levels, unmarked": levels.encode(every)}
+    return row | {side: taught(model, seed, own) for side, own in mixed_in.items()}
 
 
 # ---------------------------------------------------------------- poems

@@ -129,6 +129,25 @@ def test_prompts_are_those_of_training_levels_with_few_boxes():
     assert not torch.equal(asked, levels.prompts(500, Noise(1)))
 
 
+def test_full_rooms_are_as_large_as_they_come_and_ask_for_few_boxes():
+    asked = levels.full_rooms(500, Noise(0))
+    assert asked.shape == (500, 3)
+    assert (asked[:, :2] - FIRST == levels.SIDE).all()
+    counts = (asked[:, 2] - FIRST).bincount()
+    assert len(counts) == levels.FEW + 1
+    assert counts[0] == 0
+    assert counts[1:].min() > 60  # of 100 expected
+    assert torch.equal(asked, levels.full_rooms(500, Noise(0)))
+
+
+@pytest.mark.parametrize("n", [1, 7, 250])
+def test_both_kinds_are_half_and_half(n):
+    asked = levels.both_kinds(n, Noise(3))
+    assert asked.shape == (n, 3)
+    assert torch.equal(asked[: n - n // 2], levels.prompts(n - n // 2, Noise(3)))
+    assert (asked[n - n // 2 :, :2] - FIRST == levels.SIDE).all()
+
+
 # ---------------------------------------------------------------- drawing
 
 
@@ -194,11 +213,14 @@ def test_fresh_levels_are_new_and_counted():
 
 
 @pytest.fixture
-def known(monkeypatch):
-    """A training level; nothing is asked for but its size and its boxes."""
-    level = next(level for level in levels.small_levels("train") if level.boxes.sum() <= levels.FEW and level.room.size > 35)
-    monkeypatch.setattr(levels, "prompts", lambda n, noise: levels.encode([level])[:1, :3].repeat(n, 1))
-    return level
+def known():
+    """A training level."""
+    return next(level for level in levels.small_levels("train") if level.boxes.sum() <= levels.FEW and level.room.size > 35)
+
+
+def again(level):
+    """Orders that want nothing but this level's size and boxes."""
+    return lambda n, noise: levels.encode([level])[:1, :3].repeat(n, 1)
 
 
 def test_copies_and_repetitions_are_dropped(known):
@@ -210,15 +232,21 @@ def test_copies_and_repetitions_are_dropped(known):
             logits[0] = writes(known)(tokens)[0]
             return logits
 
-    found, new = levels.fresh(Copier(), 5, Noise(1))
+    found, new = levels.fresh(Copier(), 5, Noise(1), orders=again(known))
     assert (len(found), new) == (5, 0.8)  # twice four of five; the three that are too many are not kept
     assert puzzle(known) not in set(map(puzzle, found))
     assert len(set(map(puzzle, found))) == 5
 
 
+def test_fresh_levels_are_as_they_are_ordered():
+    found, _ = levels.fresh(Random(), 30, Noise(0), orders=lambda n, noise: levels.ask(n, height=4, width=5, boxes=3))
+    assert {int(level.boxes.sum()) for level in found} == {3}
+    assert all(level.walls[5:].all() and level.walls[:, 6:].all() and not level.walls[1:5, 1:6].all() for level in found)
+
+
 def test_a_model_that_only_copies_is_found_out(known):
     with pytest.raises(ValueError) as error:
-        levels.fresh(writes(known), 4, Noise(0))
+        levels.fresh(writes(known), 4, Noise(0), orders=again(known))
     assert str(error.value) == "only 0 of 204 levels drawn were new: train for fewer epochs, or draw more warmly"
 
 
@@ -230,13 +258,15 @@ def test_a_model_learns_from_those_of_its_levels_that_are_solved():
         level = Level.walled(np.array(list(CELLS))[row[3:].view(levels.SIDE, levels.SIDE)])
         assert solve(level).pushes > 0
     assert torch.equal(found, levels.own(Random(), 40))
+    wide = levels.own(Random(), 40, orders=lambda n, noise: levels.ask(n, height=1, width=6, boxes=1))
+    assert (wide[:, :2].min(dim=1).values == FIRST + 1).all()
+    assert (wide[:, 2] == FIRST + 1).all()
 
 
-def test_a_model_that_writes_nothing_solvable_has_nothing_to_learn_from(monkeypatch):
-    monkeypatch.setattr(levels, "prompts", lambda n, noise: levels.ask(n, height=1, width=5, boxes=4))  # no room to push
+def test_a_model_that_writes_nothing_solvable_has_nothing_to_learn_from():
     with pytest.raises(ValueError) as error:
-        levels.own(Random(), 2)
-    assert str(error.value) == "none of the 2 levels written could be solved: train longer before the second stage"
+        levels.own(Random(), 2, orders=lambda n, noise: levels.ask(n, height=1, width=5, boxes=4))  # no room to push
+    assert str(error.value) == "none of the 2 levels written could be solved: train longer before the rounds of own levels"
 
 
 # ---------------------------------------------------------------- the recipe
@@ -259,10 +289,10 @@ def test_the_loss_is_nats_per_token():
     assert player.loss(batch(7), Noise(0))["loss"].item() == pytest.approx(math.log(model(batch(7)[0]).shape[-1]), rel=1e-5)
 
 
-def test_the_second_stage_mixes_in_what_the_model_wrote(monkeypatch):
+def test_each_further_round_mixes_in_what_the_model_wrote(monkeypatch):
     written = levels.encode([room(["@$.", "   "])])
     asked = []
-    monkeypatch.setattr(levels, "own", lambda model, n: asked.append(n) or written)
+    monkeypatch.setattr(levels, "own", lambda model, n, *, orders: asked.append((n, orders)) or written)
     seen = []
     monkeypatch.setattr(core, "next_token_nll", lambda model, x: seen.append(x) or model.tokens.weight.sum().expand(len(x)))
     model = build()
@@ -270,14 +300,40 @@ def test_the_second_stage_mixes_in_what_the_model_wrote(monkeypatch):
     x = levels.rows("train")[80:93]
     player.loss((x,), Noise(0))
     (mixed,) = seen
-    assert asked == [2_000]
+    assert asked == [(8_000, levels.both_kinds)]
     assert torch.equal(mixed[:7], x[6:])
     assert all(any(torch.equal(row, other) for other in written) for row in mixed[7:])
     assert len(mixed) == 13
-    RECIPE.players(model, replace(levels.OWN), 10)  # an equal effort is not that stage
-    RECIPE.players(model, RECIPE.minute, 10)
-    assert asked == [2_000]
-    assert RECIPE.shipped.then is levels.OWN
+    player.loss((x,), Noise(0))
+    assert len(asked) == 1  # written once a round
+    first, *rounds = RECIPE.shipped.stages
+    assert first is RECIPE.shipped
+    assert len(rounds) == 6
+    for stage in (RECIPE.shipped, RECIPE.minute, replace(levels.OWN)):  # an equal effort is no such round
+        RECIPE.players(model, stage, 10)[0].loss((x,), Noise(0))
+    assert len(asked) == 1
+    for stage in rounds:
+        assert replace(stage, then=None) == replace(levels.OWN, then=None)
+        RECIPE.players(model, stage, 10)[0].loss((x,), Noise(0))
+    assert len(asked) == 7
+
+
+def test_a_round_that_goes_on_learns_from_what_was_written_at_its_beginning(monkeypatch):
+    wrote = []
+
+    def own(model, n, *, orders):
+        wrote.append(model.tokens.weight.clone())
+        return levels.encode([room(["@$.", "   "])])
+
+    monkeypatch.setattr(levels, "own", own)
+    model = build()
+    first = model.tokens.weight.detach().clone()
+    (player,) = RECIPE.players(model, levels.OWN, 10)
+    assert wrote == []  # a round that is found finished writes nothing
+    with torch.no_grad():
+        model.tokens.weight.add_(1.0)  # a checkpoint from its middle
+    player.loss(batch(4), Noise(0))
+    assert torch.equal(wrote[0], first)
 
 
 def test_the_step_runs_on_the_meta_device():
@@ -300,9 +356,10 @@ def test_a_few_steps_learn_and_repeat():
 
 def test_the_quality_of_a_model_that_knows_nothing():
     found = RECIPE.quality(Random(), None)
-    assert set(found) == {"well-formed", "solvable", "new", "pushes", "nats per cell"}
+    assert set(found) == {"well-formed", "solvable", "new", "pushes", "nats per cell", "solvable, full rooms"}
     assert found["well-formed"] == 1.0
     assert found["solvable"] < 0.4
+    assert found["solvable, full rooms"] < 0.2
     assert 0.5 < found["new"] <= 1.0
     assert found["nats per cell"] == pytest.approx(math.log(28), rel=1e-5)
 
@@ -310,10 +367,12 @@ def test_the_quality_of_a_model_that_knows_nothing():
 def test_the_nats_of_a_cell_do_not_count_the_numbers_before_it(monkeypatch):
     level = levels.small_levels("test")[0]
     monkeypatch.setattr(levels, "rows", lambda split: levels.encode([level])[:1])
-    monkeypatch.setattr(levels, "fresh", lambda model, n, noise: ([room(["@$ .", "    "])] * 4, 0.8))
+    easy, lost = room(["@$ .", "    "]), room(["$@ .", "    "])
+    written = {levels.prompts: [easy] * 4, levels.full_rooms: [easy, lost]}
+    monkeypatch.setattr(levels, "fresh", lambda model, n, noise, *, orders=levels.prompts: (written[orders], 0.8))
     found = RECIPE.quality(writes(level), None)  # wrong about the numbers, right about the cells
     assert found["nats per cell"] < 1e-6
-    assert (found["solvable"], found["pushes"], found["new"]) == (1.0, 2.0, 0.8)
+    assert (found["solvable"], found["pushes"], found["new"], found["solvable, full rooms"]) == (1.0, 2.0, 0.8, 0.5)
 
 
 def test_levels_are_written_as_a_collection_that_can_be_read_and_played():

@@ -476,17 +476,17 @@ def test_another_precision_and_an_impossible_decay_are_refused():
         EMA(torch.nn.Linear(1, 1), decay=1.5)
 
 
-def test_a_second_stage_goes_on_from_the_first(monkeypatch, tmp_path):
-    """The second effort starts from the weights that the first one reached; finished stages are not played again."""
-    first, second = 5 * 512 / 60_000, 3 * 512 / 60_000
-    staged = replace(
-        RECIPES["vae-map"],
-        minute=Effort(epochs=first, batch_size=512, then=Effort(epochs=second, batch_size=512, lr=1e-4)),
-    )
-    monkeypatch.setitem(RECIPES, "vae-map", staged)
+def test_a_next_stage_goes_on_from_the_one_before(monkeypatch, tmp_path):
+    """Each effort starts from the weights that the one before it reached; finished stages are not played again."""
+    first, *others = (steps * 512 / 60_000 for steps in (5, 3, 2))
+    third = Effort(epochs=others[1], batch_size=512, lr=1e-4)
+    second = Effort(epochs=others[0], batch_size=512, lr=1e-4, then=third)
+    effort = Effort(epochs=first, batch_size=512, then=second)
+    assert [stage is one for stage, one in zip(effort.stages, (effort, second, third), strict=True)] == [True] * 3
+    monkeypatch.setitem(RECIPES, "vae-map", replace(RECIPES["vae-map"], minute=effort))
     whole = recipes.run("vae-map", folder=tmp_path / "whole")
-    assert whole.history["step"][-1] == 8
-    again = recipes.run("vae-map", folder=tmp_path / "whole")  # both stages are found finished
+    assert whole.history["step"][-1] == 10
+    again = recipes.run("vae-map", folder=tmp_path / "whole")  # all stages are found finished
     alone = recipes.run("vae-map", epochs=first)  # other epochs: one stage
     assert alone.history["step"][-1] == 5
     weights = [torch.cat([p.flatten() for p in run.model.parameters()]) for run in (whole, again, alone)]

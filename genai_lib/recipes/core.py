@@ -78,7 +78,7 @@ class Effort:
     sink : str
         How it sinks afterwards: ``"cos"`` or ``"linear"``.
     then : Effort, optional
-        A second stage from the weights reached, with a fresh optimiser, schedule and seed + 1.
+        A next stage from the weights reached, with a fresh optimiser and schedule, and the seed one higher.
     """
 
     epochs: float
@@ -90,6 +90,11 @@ class Effort:
     climb: float = 0.3
     sink: Literal["cos", "linear"] = "cos"
     then: Effort | None = None
+
+    @property
+    def stages(self) -> list[Effort]:
+        """The effort itself and all that follow it."""
+        return [self, *(self.then.stages if self.then else [])]
 
 
 @dataclass(frozen=True)
@@ -217,8 +222,8 @@ def run_recipe(
         record = {"step": [float(i) for i in range(len(rise))], "log-likelihood": rise}
         return Run(recipe, effort, model, model, record, time.perf_counter() - start)
     history: dict[str, list[float]] = {}
-    seconds, stages = 0.0, [effort] if effort.then is None else [effort, effort.then]
-    for number, stage in enumerate(stages):
+    seconds = 0.0
+    for number, stage in enumerate(effort.stages):
         place = None if folder is None else Path(folder) / f"stage {number + 1}" if number else Path(folder)
         trainer, product, took = _stage(recipe, model, stage, seed + number, callbacks, place, save_every)
         seconds += took
