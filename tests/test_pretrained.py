@@ -49,7 +49,7 @@ FIGURES = {
     "emoji-diffusion": {"kid", "diversity", "copies", "clip score", "clip score, other prompts", "recall@10, prompt",
                         "recall@10, known prompt", "asked colour seen"},
     "gpt-poems": {"bits per character", "four lines of five"},
-    "sokoban": {"well-formed", "solvable", "new", "pushes", "nats per cell"},
+    "sokoban": {"well-formed", "solvable", "new", "pushes", "nats per cell", "solvable, full rooms"},
     "chorales": {"nats per token", "parallels", "parallels, Bach"},
 }
 
@@ -134,9 +134,8 @@ def test_what_is_not_kept_is_fitted_again_in_a_moment():
         assert torch.equal(ours, theirs)
 
 
-def test_all_weights_together_stay_below_20_and_a_half_megabytes():
-    """20 MB for the models of the families, and half of one for the VAE of emoji, which chapter 14 added."""
-    assert sum(path.stat().st_size for path in pretrained.FOLDER.glob("*.safetensors")) <= 20_500_000
+def test_all_weights_together_stay_below_20_megabytes():
+    assert sum(path.stat().st_size for path in pretrained.FOLDER.glob("*.safetensors")) <= 20_000_000
 
 
 @pytest.mark.slow
@@ -202,7 +201,7 @@ def test_the_shipped_weights_are_good_enough():
     assert measured("dcgan")["fid"] <= measured("gan-mlp")["fid"] / 5
     assert measured("vae-conv")["elbo"] >= -94.5
     assert measured("vae-conv")["elbo"] > measured("vae-mlp")["elbo"] > measured("vae-map")["elbo"]
-    assert measured("sokoban")["solvable"] >= 0.5
+    assert min(measured("sokoban")["solvable"], measured("sokoban")["solvable, full rooms"]) >= 0.5
     assert measured("dcgan")["fid"] < measured("mixture")["fid"]  # a network must beat the baseline
     assert measured("diffusion")["fid"] < measured("dcgan")["fid"]
     assert measured("diffusion")["asked digit seen"] >= 0.98

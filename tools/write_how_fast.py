@@ -27,7 +27,8 @@ FIGURES = {  # how a card's figures are called in the table, most telling first
     "recall@10, English name": "name among ten found {:.0%}", "recall@10, one synonym": "synonym {:.0%}",
     "clip score": "CLIP score {:.2f}", "diversity": "{:.1f} different pictures in effect",
     "nats per token": "{:.2f} nats per token",
-    "solvable": "{:.0%} solvable (rooms sized as in training, up to five boxes, rules kept while writing)", "new": "{:.0%} new",
+    "solvable": "{:.0%} solvable (rooms sized as in training, up to five boxes, rules kept while writing)",
+    "solvable, full rooms": "{:.0%} of full rooms", "new": "{:.0%} new",
 }  # fmt: skip
 
 

@@ -172,9 +172,9 @@ def _quality(model: LanguageModel, judge: Judge | None, n: int = 400) -> Quality
     with torch.no_grad():
         nats = F.cross_entropy(model(x[:, :-1])[:, 2:].transpose(1, 2), x[:, 3:]).item()  # of (8 N, V, SIDE²)
     return {
-        "well-formed": found.well_formed, "solvable": found.solvable.estimate, "new": new,
-        "pushes": float(np.median([answer.pushes for answer in found.answers] or [0])), "nats per cell": nats,
-        "solvable, full rooms": full.solvable.estimate,
+        "solvable": found.solvable.estimate, "solvable, full rooms": full.solvable.estimate, "new": new,
+        "pushes": float(np.median([answer.pushes for answer in found.answers] or [0])),
+        "well-formed": found.well_formed, "nats per cell": nats,
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import inspect
 import itertools
 import math
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from scipy.optimize import minimize
 from sessions import PICTURE, SESSION, replay_all, sections, unsupported
 
 from genai_lib import Noise, pretrained
+from genai_lib.data.levels import CELLS
 from genai_lib.games import playability
 from genai_lib.recipes import levels
 
@@ -310,14 +312,15 @@ def test_k_tries_agree_with_drawing(k):
 
 
 def test_the_level_writer_was_trained_as_the_page_tells(monkeypatch):
-    """2,000 new levels, a search of 500 states, half of each batch; 400 levels and 2,000 states for the card."""
+    """Six rounds of 8,000 new levels, a search of 500 states, half of each batch; 400 levels and 2,000 states for the card."""
     recipe, told = levels.RECIPES[0], {}
+    assert len(recipe.shipped.stages) == 7
     assert recipe.shipped.then is levels.OWN
     assert recipe.minute.then is None
-    assert pretrained.card("sokoban")["effort"]["then"]["epochs"] == levels.OWN.epochs
+    assert pretrained.card("sokoban")["effort"] == asdict(recipe.shipped)
 
-    def fresh(model, n, noise, *, temperature):
-        told["written"] = n
+    def fresh(model, n, noise, *, orders, temperature):
+        told["written"], told["full rooms"] = n, (orders(n, noise)[:, :2] - len(CELLS) == levels.SIDE).all(dim=1)
         return levels.small_levels("test")[:3], 1.0
 
     def search(level, *, limit):
@@ -332,9 +335,11 @@ def test_the_level_writer_was_trained_as_the_page_tells(monkeypatch):
     for name, instead in {"fresh": fresh, "solve": search, "token_player": keep}.items():
         monkeypatch.setattr(levels, name, instead)
     levels._players(torch.nn.Linear(1, 1), levels.OWN, 1)
-    assert (told["written"], told["limit"]) == (2_000, levels.LIMIT // 4)
     own, by_people = levels.encode(levels.small_levels("test")[:1]), levels.rows("train")[:10]
     batch = told["prepare"](by_people, Noise(0))
+    assert (told["written"], told["limit"]) == (8_000, levels.LIMIT // 4)
+    assert told["full rooms"][4_000:].all()
+    assert told["full rooms"][:4_000].float().mean() < 0.5
     assert [any(torch.equal(row, mine) for mine in own) for row in batch] == [False] * 5 + [True] * 5
     assert inspect.signature(levels._quality).parameters["n"].default == 400
     assert inspect.signature(playability).parameters["limit"].default == levels.LIMIT == 2_000
