@@ -189,6 +189,7 @@ sweep: $(VENV)/$(STAMP)  ## run the shipped sweeps again (about three hours)
 	$(PY) benchmarks/k14_pairs.py --out genai_lib/data/k14_pairs.json
 	$(PY) benchmarks/k15_synthetic.py --out genai_lib/data/k15_synthetic.json
 	$(PY) benchmarks/k30_rules.py --out genai_lib/data/k30_rules.json
+	$(PY) benchmarks/sokoban_rounds.py --out genai_lib/data/sokoban_rounds.json
 
 .PHONY: table
 table: $(VENV)/$(STAMP)  ## every generator of digits on one table, held to its card (ten minutes; finished rows are kept)
