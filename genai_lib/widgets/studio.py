@@ -50,8 +50,8 @@ class Studio:
         self.variations: list[Piece] = []
         self._rounds: dict[Piece, int] = {}
         self.model = _field(ui.Dropdown, "Model", options=[(kind.title, name) for name, kind in studio.kinds().items()])
-        self.settings: dict[str, Any] = {
-            "prompt": _field(ui.Text, "What to draw", value=PROMPT),
+        self.settings: dict[str, Any] = {  # a field sends what was typed as one message: a click may overtake a second one
+            "prompt": _field(ui.Text, "What to draw", value=PROMPT, continuous_update=False),
             "label": _field(ui.Dropdown, "What to draw", options=[0]),
             "seed": _field(ui.BoundedIntText, "Seed", min=0, max=studio.LARGEST),
             "temperature": _field(ui.Dropdown, "Temperature", options=[("calm", 0.7), ("as learned", 1.0), ("bold", 1.3)]),

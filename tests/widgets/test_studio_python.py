@@ -124,6 +124,13 @@ def test_the_settings_reach_the_record(tool):
     assert tool.desk.piece.seed == tool.settings["seed"].value == 43
 
 
+def test_what_is_typed_is_sent_whole_and_before_the_click(tool):
+    """Letter by letter, the browser holds all but the first back until the kernel has answered, and a click goes ahead of them."""
+    typed = {name: control for name, control in tool.settings.items() if control.has_trait("continuous_update")}
+    assert set(typed) == {"prompt", "seed"}
+    assert [control.continuous_update for control in typed.values()] == [False, False]
+
+
 def test_more_less_and_mix(tool):
     assert tool.moves.layout.display == "none"  # a diffusion model has no directions
     tool.model.value = "emoji-gan"
