@@ -33,7 +33,7 @@ NAME = re.compile(r"(?!\.{1,2}$)(?!.*\.git$)[A-Za-z0-9._-]{1,100}")
 URL = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]+)?(?:/[A-Za-z0-9._~-]+)*/?")
 BRANCH = re.compile(r"(?!.*\.\.)(?!.*\.lock$)[A-Za-z0-9](?:[A-Za-z0-9._-]|/(?=[A-Za-z0-9]))*(?<!\.)")
 STAMP = re.compile(r'^(\s*"REPOSITORY = \\")(?=\\")', flags=re.MULTILINE)  # the line as it stands in a notebook's JSON
-NOT_COPIED = shutil.ignore_patterns("__pycache__", ".*", "*.npz", "*.safetensors")  # autodoc reads no data
+NOT_COPIED = shutil.ignore_patterns("__pycache__", "runs", ".*", "*.npz", "*.safetensors")  # autodoc reads no data
 
 
 class PublishError(Exception):

@@ -125,7 +125,7 @@ def test_the_settings_reach_the_record(tool):
 
 
 def test_what_is_typed_is_sent_whole_and_before_the_click(tool):
-    """Letter by letter, the browser holds all but the first back until the kernel has answered, and a click goes ahead of them."""
+    """Letter by letter, all but the first wait in the browser until the kernel has answered; a click goes ahead of them."""
     typed = {name: control for name, control in tool.settings.items() if control.has_trait("continuous_update")}
     assert set(typed) == {"prompt", "seed"}
     assert [control.continuous_update for control in typed.values()] == [False, False]
